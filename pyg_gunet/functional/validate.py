@@ -1,0 +1,223 @@
+"""Checks at the door: every error names the argument and the value.
+
+Checks of shapes and dtypes always run: they cost nothing. Checks that read tensor *values* (ranges,
+sortedness, NaN) wait for the device, so they sit behind one switch, :class:`validation`, and only the
+outermost public call does them (:class:`outermost`).
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+INDEX_DTYPES = (torch.int64, torch.int32)
+
+
+class _State(threading.local):
+    def __init__(self) -> None:
+        self.enabled = True
+        self.depth = 0
+
+
+_state = _State()
+
+
+class validation:
+    r"""Switches the checks that read tensor values on or off for this thread.
+
+    Works as a statement and as a context manager, like :class:`torch.set_grad_enabled`. On by default;
+    under ``torch.compile`` and inside a CUDA graph capture these checks are off by themselves.
+
+    Args:
+        enabled (bool): Whether to check values (index ranges, sortedness, NaN).
+
+    Example:
+        >>> import pyg_gunet
+        >>> with pyg_gunet.validation(False):
+        ...     pass  # forward passes in here skip the value checks
+    """
+
+    def __init__(self, enabled: bool) -> None:
+        if not isinstance(enabled, bool):
+            raise TypeError(f"'enabled' must be a bool (got {enabled!r})")
+        self.previous = _state.enabled
+        _state.enabled = enabled
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exc: Any) -> None:
+        _state.enabled = self.previous
+
+
+class outermost:
+    """Context manager that yields whether value checks are due: once, by the outermost public call."""
+
+    def __enter__(self) -> bool:
+        self.counted = not torch.compiler.is_compiling()
+        if not self.counted:
+            return False
+        _state.depth += 1
+        if _state.depth > 1 or not _state.enabled:
+            return False
+        return not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing())
+
+    def __exit__(self, *exc: Any) -> None:
+        if self.counted:
+            _state.depth -= 1
+
+
+def check_features(
+    x: Tensor, in_channels: int | None = None, values: bool = True, name: str = "x"
+) -> None:
+    """Node features [N, F], floating point, N >= 1, and finite where `values`."""
+    check_tensor(x, name)
+    if x.dim() != 2:
+        raise ValueError(f"'{name}' must have shape [num_nodes, channels] (got {list(x.shape)})")
+    if not x.is_floating_point():
+        raise TypeError(f"'{name}' must be floating point (got {x.dtype})")
+    if x.size(0) == 0:
+        raise ValueError(f"'{name}' holds no node (got shape {list(x.shape)})")
+    if in_channels is not None and x.size(1) != in_channels:
+        raise ValueError(f"'{name}' must have {in_channels} channels (got shape {list(x.shape)})")
+    if values and not bool(torch.isfinite(x.detach()).all()):
+        where = (~torch.isfinite(x.detach())).nonzero()[0].tolist()
+        raise ValueError(f"'{name}' must be finite (got {x[tuple(where)].item()} at {where})")
+
+
+def check_edge_index(edge_index: Tensor, num_nodes: int, values: bool = True) -> None:
+    """Edges [2, E] of integers in [0, num_nodes)."""
+    check_tensor(edge_index, "edge_index")
+    if edge_index.dtype not in INDEX_DTYPES:
+        raise TypeError(f"'edge_index' must be of dtype int64 or int32 (got {edge_index.dtype})")
+    if edge_index.dim() != 2 or edge_index.size(0) != 2:
+        raise ValueError(f"'edge_index' must have shape [2, E] (got {list(edge_index.shape)})")
+    if values and edge_index.numel():
+        low, high = (int(v) for v in torch.aminmax(edge_index))
+        if low < 0 or high >= num_nodes:
+            bad = low if low < 0 else high
+            raise IndexError(
+                f"'edge_index' must lie in [0, {num_nodes}) for {num_nodes} rows of 'x' (got {bad})"
+            )
+
+
+def check_edge_weight(
+    edge_weight: Tensor | None, num_edges: int, values: bool = True, name: str = "edge_weight"
+) -> None:
+    """One floating-point, finite weight per edge: [E]."""
+    if edge_weight is None:
+        return
+    check_tensor(edge_weight, name)
+    if not edge_weight.is_floating_point():
+        raise TypeError(f"'{name}' must be floating point (got {edge_weight.dtype})")
+    if edge_weight.dim() != 1 or edge_weight.size(0) != num_edges:
+        raise ValueError(
+            f"'{name}' must have shape [{num_edges}], one per column of 'edge_index' "
+            f"(got {list(edge_weight.shape)})"
+        )
+    if values and not bool(torch.isfinite(edge_weight.detach()).all()):
+        where = int((~torch.isfinite(edge_weight.detach())).nonzero()[0])
+        raise ValueError(f"'{name}' must be finite (got {edge_weight[where].item()} at {where})")
+
+
+def check_batch(batch: Tensor | None, num_nodes: int, values: bool = True) -> None:
+    """A sorted, non-negative graph id per node: [N]."""
+    if batch is None:
+        return
+    check_tensor(batch, "batch")
+    if batch.dtype not in INDEX_DTYPES:
+        raise TypeError(f"'batch' must be of dtype int64 or int32 (got {batch.dtype})")
+    if batch.dim() != 1 or batch.size(0) != num_nodes:
+        raise ValueError(
+            f"'batch' must have shape [{num_nodes}], one entry per row of 'x' "
+            f"(got {list(batch.shape)})"
+        )
+    if values and batch.numel():
+        if int(batch[0]) < 0:
+            raise ValueError(f"'batch' must be non-negative (got {int(batch[0])})")
+        falls = batch[1:] < batch[:-1]
+        if bool(falls.any()):
+            where = int(falls.nonzero()[0])
+            raise ValueError(
+                f"'batch' must be sorted (got {int(batch[where])} before {int(batch[where + 1])} "
+                f"at {where})"
+            )
+
+
+def check_perm(perm: Tensor, num_nodes: int, values: bool = True, name: str = "perm") -> None:
+    """Indices of kept nodes: [K], distinct integers in [0, num_nodes)."""
+    check_tensor(perm, name)
+    if perm.dtype not in INDEX_DTYPES:
+        raise TypeError(f"'{name}' must be of dtype int64 or int32 (got {perm.dtype})")
+    if perm.dim() != 1:
+        raise ValueError(f"'{name}' must be one-dimensional (got shape {list(perm.shape)})")
+    if values and perm.numel():
+        low, high = (int(v) for v in torch.aminmax(perm))
+        if low < 0 or high >= num_nodes:
+            raise IndexError(
+                f"'{name}' must lie in [0, {num_nodes}) (got {low if low < 0 else high})"
+            )
+        if perm.unique().numel() != perm.numel():
+            values_, counts = perm.unique(return_counts=True)
+            raise ValueError(
+                f"'{name}' must hold each node once (got {int(values_[counts > 1][0])} twice)"
+            )
+
+
+def check_ratio(ratio: Any, name: str = "ratio") -> None:
+    """A share in (0, 1] as a float, or a count >= 1 as an int."""
+    if isinstance(ratio, bool) or not isinstance(ratio, Real):
+        raise TypeError(
+            f"'{name}' must be a float in (0, 1] or an int >= 1 (got {ratio!r})"
+        )
+    if isinstance(ratio, Integral):
+        if ratio < 1:
+            raise ValueError(f"'{name}' must be at least 1 as a count (got {ratio!r})")
+    elif not 0.0 < float(ratio) <= 1.0:
+        raise ValueError(f"'{name}' must lie in (0, 1] as a share (got {ratio!r})")
+
+
+def check_positive_int(value: Any, name: str, minimum: int = 1) -> None:
+    """An integer of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"'{name}' must be an int (got {value!r})")
+    if value < minimum:
+        raise ValueError(f"'{name}' must be at least {minimum} (got {value!r})")
+
+
+def check_number(
+    value: Any, name: str, low: float = -math.inf, high: float = math.inf
+) -> None:
+    """A finite real number in [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"'{name}' must be a number (got {value!r})")
+    if not (math.isfinite(value) and low <= value <= high):
+        raise ValueError(f"'{name}' must lie in [{low}, {high}] (got {value!r})")
+
+
+def check_choice(value: Any, name: str, choices: tuple[Any, ...]) -> None:
+    """One of a fixed set of values."""
+    if not any(value is c or (type(value) is type(c) and value == c) for c in choices):
+        options = ", ".join(repr(c) for c in choices)
+        raise ValueError(f"'{name}' must be one of {options} (got {value!r})")
+
+
+def check_tensor(value: Any, name: str) -> None:
+    """A torch.Tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"'{name}' must be a torch.Tensor (got {type(value).__name__})")
+
+
+def check_same_device(reference: Tensor, name: str, **others: Tensor | None) -> None:
+    """All tensors on the device of `reference`, whose argument is called `name`."""
+    for other_name, other in others.items():
+        if other is not None and other.device != reference.device:
+            raise ValueError(
+                f"'{other_name}' must be on the device of '{name}', {reference.device} "
+                f"(got {other.device})"
+            )

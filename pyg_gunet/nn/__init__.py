@@ -1,0 +1,1 @@
+"""First floor: Modules on top of :mod:`pyg_gunet.functional`."""
