@@ -1,8 +1,8 @@
 """Checks at the door: every error names the argument and the value.
 
-Checks of shapes and dtypes always run: they cost nothing. Checks that read tensor *values* (ranges,
-sortedness, NaN) wait for the device, so they sit behind one switch, :class:`validation`, and only the
-outermost public call does them (:class:`outermost`).
+Checks of shapes and dtypes always run: they cost nothing. Checks that read tensor *values*
+(ranges, sortedness, NaN) wait for the device, so they sit behind one switch, :class:`validation`,
+and only the outermost public call does them (:class:`outermost`).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _state = _State()
 class validation:
     r"""Switches the checks that read tensor values on or off for this thread.
 
-    Works as a statement and as a context manager, like :class:`torch.set_grad_enabled`. On by default;
-    under ``torch.compile`` and inside a CUDA graph capture these checks are off by themselves.
+    Works as a statement and as a context manager, like :class:`torch.set_grad_enabled`. On by
+    default; under ``torch.compile`` and in a CUDA graph capture these checks are off by themselves.
 
     Args:
         enabled (bool): Whether to check values (index ranges, sortedness, NaN).
@@ -56,7 +56,7 @@ class validation:
 
 
 class outermost:
-    """Context manager that yields whether value checks are due: once, by the outermost public call."""
+    """Yields whether value checks are due: once, by the outermost public call."""
 
     def __enter__(self) -> bool:
         self.counted = not torch.compiler.is_compiling()
@@ -172,9 +172,7 @@ def check_perm(perm: Tensor, num_nodes: int, values: bool = True, name: str = "p
 def check_ratio(ratio: Any, name: str = "ratio") -> None:
     """A share in (0, 1] as a float, or a count >= 1 as an int."""
     if isinstance(ratio, bool) or not isinstance(ratio, Real):
-        raise TypeError(
-            f"'{name}' must be a float in (0, 1] or an int >= 1 (got {ratio!r})"
-        )
+        raise TypeError(f"'{name}' must be a float in (0, 1] or an int >= 1 (got {ratio!r})")
     if isinstance(ratio, Integral):
         if ratio < 1:
             raise ValueError(f"'{name}' must be at least 1 as a count (got {ratio!r})")
@@ -190,13 +188,11 @@ def check_positive_int(value: Any, name: str, minimum: int = 1) -> None:
         raise ValueError(f"'{name}' must be at least {minimum} (got {value!r})")
 
 
-def check_number(
-    value: Any, name: str, low: float = -math.inf, high: float = math.inf
-) -> None:
+def check_number(value: Any, name: str, low: float = -math.inf, high: float = math.inf) -> None:
     """A finite real number in [low, high]."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"'{name}' must be a number (got {value!r})")
-    if not (math.isfinite(value) and low <= value <= high):
+    if not (math.isfinite(value) and low <= float(value) <= high):
         raise ValueError(f"'{name}' must lie in [{low}, {high}] (got {value!r})")
 
 
