@@ -1,0 +1,39 @@
+"""Checks and casts shared by the divergence functions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pyg_gunet.functional.validate import check_tensor
+
+DIRECTIONS = ("forward", "reverse", "jeffreys")
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """Half precision to float32: sums of exponentials do not survive in 8 or 11 bits."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def no_autocast(x: Tensor) -> torch.autocast:
+    """A context in which matrix products keep the dtype of `x`."""
+    return torch.autocast(device_type=x.device.type, enabled=False)
+
+
+def check_floating(x: Tensor, name: str, values: bool) -> None:
+    """A floating-point tensor without NaN where `values`; infinities are legal."""
+    check_tensor(x, name)
+    if not x.is_floating_point():
+        raise TypeError(f"'{name}' must be floating point (got {x.dtype})")
+    if values and bool(torch.isnan(x.detach()).any()):
+        where = torch.isnan(x.detach()).nonzero()[0].tolist()
+        raise ValueError(f"'{name}' must not be NaN (got nan at {where})")
+
+
+def check_scores(x: Tensor, name: str, values: bool, minimum: int = 1) -> None:
+    """Log-ratios [n] with at least `minimum` entries."""
+    check_floating(x, name, values)
+    if x.dim() != 1 or x.numel() < minimum:
+        raise ValueError(
+            f"'{name}' must have shape [n] with n >= {minimum} (got shape {list(x.shape)})"
+        )

@@ -1,0 +1,181 @@
+"""Read-outs: from held-out log-ratios to a divergence with its standard error, in nats."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyg_gunet.functional.divergence._checks import DIRECTIONS, check_scores
+from pyg_gunet.functional.validate import (
+    check_choice,
+    check_number,
+    check_same_device,
+    outermost,
+)
+
+READOUTS = ("classifier", "dv", "nwj", "smile", "infonce")
+# E[read-out] <= truth for any log-ratio that was not fitted to the same samples. The plug-in
+# log E_q[e^r] of 'dv' is too small on average, so it bounds nothing at a finite sample.
+BOUNDS = ("nwj", "infonce")
+
+
+class Estimate(NamedTuple):
+    r"""A divergence or mutual information read from held-out samples.
+
+    Attributes:
+        value (Tensor): The estimate in nats, a scalar.
+        stderr (Tensor): Its standard error in nats, from the samples of the read-out; what the
+            training of the critic adds is not in it.
+        n_pos (int): The number of samples of :math:`P` (positive pairs).
+        n_neg (int): The number of samples of :math:`Q` (negative pairs).
+        is_bound (bool): Whether the read-out is a lower bound of the truth in expectation.
+        log_z (Tensor): :math:`\log \mathbb{E}_Q[e^r]`, near 0 for a calibrated log-ratio.
+        quantity (str): What was estimated.
+    """
+
+    value: Tensor
+    stderr: Tensor
+    n_pos: int
+    n_neg: int
+    is_bound: bool
+    log_z: Tensor
+    quantity: str = "KL(P || Q)"
+
+    def __repr__(self) -> str:
+        return (
+            f"Estimate({self.quantity} = {float(self.value):.4f} +- {float(self.stderr):.4f} nats, "
+            f"n_pos={self.n_pos}, n_neg={self.n_neg}, is_bound={self.is_bound}, "
+            f"log_z={float(self.log_z):.4f})"
+        )
+
+
+def wide(x: Tensor) -> Tensor:
+    """Detached and in float64 where the device has it: e^r of single samples may pass 1e38."""
+    return x.detach().to(torch.float32 if x.device.type == "mps" else torch.float64)
+
+
+def two_sample_readout(
+    r_p: Tensor,
+    r_q: Tensor,
+    readout: str = "classifier",
+    direction: str = "forward",
+    clip: float = 5.0,
+    cluster_p: Tensor | None = None,
+    cluster_q: Tensor | None = None,
+) -> Estimate:
+    r"""Reads :math:`\mathrm{KL}(P \| Q)` from log-ratios :math:`r \approx \log p/q` of samples.
+
+    ============== =========================================================== ==================
+    `readout`      :math:`\mathrm{KL}(P \| Q)`                                 source
+    ============== =========================================================== ==================
+    ``classifier`` :math:`\mathbb{E}_P[r]`                                     Sønderby 2017
+    ``dv``         :math:`\mathbb{E}_P[r] - \log \mathbb{E}_Q[e^r]`            Belghazi 2018
+    ``nwj``        :math:`\mathbb{E}_P[r] - \mathbb{E}_Q[e^r] + 1`             Nguyen 2010
+    ``smile``      ``dv`` with :math:`r` in the second term cut to +-`clip`    Song & Ermon 2020
+    ``infonce``    one sample of :math:`P` against all of :math:`Q`            van den Oord 2018
+    ============== =========================================================== ==================
+
+    The standard error is that of the linearised read-out (delta method), summed within clusters
+    first where samples are not independent.
+
+    Args:
+        r_p (Tensor): Log-ratios of n >= 2 samples of :math:`P` that the critic was not trained on.
+        r_q (Tensor): Log-ratios of m >= 2 samples of :math:`Q` that it was not trained on.
+        readout (str): See above. (default: ``'classifier'``)
+        direction (str): ``'forward'`` for :math:`\mathrm{KL}(P\|Q)`, ``'reverse'`` for
+            :math:`\mathrm{KL}(Q\|P)`, ``'jeffreys'`` for their sum. (default: ``'forward'``)
+        clip (float): The cut of ``'smile'``; it is biased even for the exact log-ratio.
+            (default: ``5.0``)
+        cluster_p (Tensor, optional): A cluster id in [0, C) per sample of :math:`P`; samples of
+            one cluster may depend on each other. (default: ``None``, independent)
+        cluster_q (Tensor, optional): The same for :math:`Q`; give both or none, one id means one
+            cluster on both sides. (default: ``None``)
+
+    Returns:
+        Estimate: The value, its standard error, counts, `is_bound` and `log_z`.
+
+    Raises:
+        TypeError: If log-ratios are not floating-point tensors.
+        ValueError: If there are fewer than two samples (or clusters), NaN, or an unknown option.
+
+    Example:
+        >>> r_p, r_q = torch.tensor([2.0, 1.0, 3.0]), torch.tensor([-1.0, 0.0, -2.0, -1.0])
+        >>> estimate = two_sample_readout(r_p, r_q)
+        >>> print(f"{float(estimate.value):.2f} +- {float(estimate.stderr):.2f}")
+        2.00 +- 0.58
+    """
+    check_choice(readout, "readout", READOUTS)
+    check_choice(direction, "direction", DIRECTIONS)
+    check_number(clip, "clip", 0.0)
+    with outermost() as values:
+        check_scores(r_p, "r_p", values, minimum=2)
+        check_scores(r_q, "r_q", values, minimum=2)
+        check_same_device(r_p, "r_p", r_q=r_q, cluster_p=cluster_p, cluster_q=cluster_q)
+        for name, cluster, r in (("cluster_p", cluster_p, r_p), ("cluster_q", cluster_q, r_q)):
+            if (cluster is None) != (cluster_p is None):
+                raise ValueError("'cluster_p' and 'cluster_q' must be given together (got one)")
+            if cluster is not None and cluster.shape != r.shape:
+                raise ValueError(
+                    f"'{name}' must have shape {list(r.shape)} (got {list(cluster.shape)})"
+                )
+        r_p, r_q = wide(r_p), wide(r_q)
+        value, part_p, part_q = r_p.new_zeros(()), torch.zeros_like(r_p), torch.zeros_like(r_q)
+        if direction in ("forward", "jeffreys"):
+            value, part_p, part_q = _influence(r_p, r_q, readout, clip)
+        if direction in ("reverse", "jeffreys"):
+            back, back_q, back_p = _influence(-r_q, -r_p, readout, clip)
+            value, part_p, part_q = value + back, part_p + back_p, part_q + back_q
+        if cluster_p is None or cluster_q is None:
+            variance = _sum_of_squares(part_p) + _sum_of_squares(part_q)
+        else:
+            variance = _clustered(part_p, part_q, cluster_p, cluster_q)
+        names = {"forward": "KL(P || Q)", "reverse": "KL(Q || P)", "jeffreys": "J(P, Q)"}
+        return Estimate(
+            value,
+            variance.sqrt(),
+            r_p.numel(),
+            r_q.numel(),
+            readout in BOUNDS,
+            r_q.logsumexp(0) - math.log(r_q.numel()),
+            names[direction],
+        )
+
+
+def _influence(
+    r_p: Tensor, r_q: Tensor, readout: str, clip: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The forward reading and each sample's share in its (linearised) deviation."""
+    n, m = r_p.numel(), r_q.numel()
+    mean = r_p.mean()
+    part_p, part_q = (r_p - mean) / n, torch.zeros_like(r_q)
+    if readout == "classifier":
+        return mean, part_p, part_q
+    if readout == "infonce":
+        total = torch.logaddexp(r_p, r_q.logsumexp(0))
+        terms = r_p - total + math.log(m + 1)
+        # d/dq_j of -mean_i log(e^{p_i} + sum_j e^{q_j}).
+        weight = (-total).logsumexp(0) - math.log(n)
+        pull = (r_q + weight).exp()
+        return terms.mean(), (terms - terms.mean()) / n, -(pull - pull.mean())
+    if readout == "smile":
+        r_q = r_q.clamp(-clip, clip)
+    log_z = r_q.logsumexp(0) - math.log(m)
+    if readout == "nwj":
+        return mean - log_z.exp() + 1, part_p, -(r_q.exp() - log_z.exp()) / m
+    return mean - log_z, part_p, -((r_q - log_z).exp() - 1) / m
+
+
+def _sum_of_squares(part: Tensor) -> Tensor:
+    return part.square().sum() * (part.numel() / (part.numel() - 1))
+
+
+def _clustered(part_p: Tensor, part_q: Tensor, cluster_p: Tensor, cluster_q: Tensor) -> Tensor:
+    _, index = torch.cat([cluster_p, cluster_q]).unique(return_inverse=True)
+    count = int(index.max()) + 1
+    if count < 2:
+        raise ValueError(f"'cluster_p' must hold at least 2 clusters (got {count})")
+    total = part_p.new_zeros(count).index_add_(0, index, torch.cat([part_p, part_q]))
+    return _sum_of_squares(total)
