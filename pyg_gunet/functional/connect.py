@@ -1,0 +1,211 @@
+"""Connectivity of the nodes that a pooling layer keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.nn.pool.connect.filter_edges import filter_adj
+from torch_geometric.utils import cumsum
+
+from pyg_gunet.functional import spgemm
+from pyg_gunet.functional.adjacency import Adjacency
+from pyg_gunet.functional.validate import (
+    check_edge_index,
+    check_edge_weight,
+    check_perm,
+    check_positive_int,
+    outermost,
+)
+
+# The backward pass lists products one by one; this many at a time bounds its memory.
+PRODUCTS_PER_CHUNK = 1 << 22
+
+
+def induced(
+    edge_index: Tensor, edge_attr: Tensor | None, perm: Tensor, num_nodes: int
+) -> tuple[Tensor, Tensor | None]:
+    r"""The subgraph between the kept nodes, :math:`\mathbf{A}_{\mathbf{i},\mathbf{i}}`.
+
+    Graph U-Nets (`Gao and Ji 2019 <https://arxiv.org/abs/1905.05178>`_, eq. 2).
+
+    Args:
+        edge_index (Tensor): Edges, [2, E].
+        edge_attr (Tensor, optional): Edge features, [E, ...], or None.
+        perm (Tensor): Kept nodes, [K]; node j of the result is node ``perm[j]``.
+        num_nodes (int): Number of nodes, N.
+
+    Returns:
+        tuple: `edge_index` [2, E'] in the order of the input's edges, and their `edge_attr`.
+
+    Raises:
+        IndexError: If an index of `edge_index` or `perm` is out of range.
+        ValueError: If shapes do not fit.
+
+    Example:
+        >>> edge_index = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
+        >>> induced(edge_index, None, torch.tensor([2, 1]), 3)[0].tolist()
+        [[1, 0], [0, 1]]
+    """
+    with outermost() as values:
+        check_positive_int(num_nodes, "num_nodes", 0)
+        check_edge_index(edge_index, num_nodes, values)
+        check_perm(perm, num_nodes, values)
+    if edge_attr is not None and edge_attr.size(0) != edge_index.size(1):
+        raise ValueError(
+            f"'edge_attr' must have {edge_index.size(1)} rows, one per column of 'edge_index' "
+            f"(got shape {list(edge_attr.shape)})"
+        )
+    return filter_adj(edge_index, edge_attr, perm, num_nodes=num_nodes)
+
+
+def two_hop(
+    edge_index: Tensor,
+    edge_weight: Tensor | None,
+    perm: Tensor,
+    num_nodes: int,
+    max_products: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    r"""Two-hop connectivity between the kept nodes, computed for the kept nodes only.
+
+    With the self loops of :math:`\mathbf{A}` taken out first,
+
+    .. math::
+        \mathbf{A}' = \left( (\mathbf{A} + \mathbf{I})_{\mathbf{i},:} \,
+        (\mathbf{A} + \mathbf{I})_{:,\mathbf{i}} \right) \text{ without its diagonal},
+
+    which equals :math:`((\mathbf{A} + \mathbf{I})^2)_{\mathbf{i},\mathbf{i}}` off the diagonal, as
+    in Graph U-Nets (`Gao and Ji 2019 <https://arxiv.org/abs/1905.05178>`_, section 3.4), without
+    the full square. Weights are walk counts: the sums over walks of at most two steps of the
+    products of their edges' weights. Differentiable with respect to `edge_weight`.
+
+    Args:
+        edge_index (Tensor): Edges, [2, E]; directed, parallel edges are summed.
+        edge_weight (Tensor, optional): One weight per edge, [E]. (default: None, all ones)
+        perm (Tensor): Kept nodes, [K]; node j of the result is node ``perm[j]``.
+        num_nodes (int): Number of nodes, N.
+        max_products (int, optional): The most scalar products that may be computed; their exact
+            number is known from the degrees before the first one. (default: None, so many that
+            their result fits in 80% of the available memory)
+
+    Returns:
+        tuple: `edge_index` [2, E'] sorted by source then target, `edge_weight` [E'].
+
+    Raises:
+        pyg_gunet.functional.spgemm.ProductLimitError: If the product is too large (a MemoryError).
+        IndexError: If an index of `edge_index` or `perm` is out of range.
+        ValueError: If shapes do not fit.
+
+    Example:
+        >>> path = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])  # 0 - 1 - 2
+        >>> two_hop(path, None, torch.tensor([2, 0]), 3)
+        (tensor([[0, 1],
+                [1, 0]]), tensor([1., 1.]))
+    """
+    with outermost() as values:
+        check_positive_int(num_nodes, "num_nodes", 0)
+        check_edge_index(edge_index, num_nodes, values)
+        check_edge_weight(edge_weight, edge_index.size(1), values)
+        check_perm(perm, num_nodes, values)
+        if max_products is not None:
+            check_positive_int(max_products, "max_products")
+    return _two_hop(edge_index, edge_weight, perm, num_nodes, max_products)
+
+
+def _two_hop(
+    edge_index: Tensor,
+    edge_weight: Tensor | None,
+    perm: Tensor,
+    num_nodes: int,
+    max_products: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    dtype = torch.get_default_dtype() if edge_weight is None else edge_weight.dtype
+    adjacency = Adjacency.from_edge_index(
+        edge_index, edge_weight, num_nodes, dtype, max_products=max_products
+    )
+    out_index, out_weight = adjacency.pool(perm).edges()
+    out_index = out_index.to(edge_index.dtype)
+    if edge_weight is not None and edge_weight.requires_grad and torch.is_grad_enabled():
+        out_weight = _TwoHopWeight.apply(edge_weight, edge_index, out_index, out_weight, perm)
+    return out_index, out_weight.to(dtype)
+
+
+class _TwoHopWeight(torch.autograd.Function):
+    """Ties the walk counts of a finished product to the weights that they came from.
+
+    Backward, for every product of edges (s, j) and (j, t) in ``B[i, :] @ B[:, i]``: each factor's
+    weight gets the other factor's times the gradient of entry (s, t). Products are listed anew in
+    chunks, so nothing of their number is stored between the passes.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        edge_weight: Tensor,
+        edge_index: Tensor,
+        out_index: Tensor,
+        out: Tensor,
+        perm: Tensor,
+    ) -> Tensor:
+        ctx.save_for_backward(edge_weight, edge_index, out_index, perm)
+        return out.to(edge_weight.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: Tensor) -> Any:  # type: ignore[override]
+        edge_weight, edge_index, out_index, perm = ctx.saved_tensors
+        return two_hop_weight_grad(grad_out, edge_weight, edge_index, out_index, perm), *[None] * 4
+
+
+def two_hop_weight_grad(
+    grad_out: Tensor, edge_weight: Tensor, edge_index: Tensor, out_index: Tensor, perm: Tensor
+) -> Tensor:
+    """The gradient [E] in `edge_weight` of walk counts whose gradient is `grad_out` [E']."""
+    device, size = perm.device, perm.size(0)
+    # A node beyond all edges cannot be reached: N is only needed up to the largest index in use.
+    num_nodes = int(torch.cat([edge_index.view(-1), perm, perm.new_zeros(1)]).max()) + 1
+    position = torch.full((num_nodes,), -1, dtype=torch.long, device=device)
+    position[perm] = torch.arange(size, device=device)
+    compute = torch.promote_types(edge_weight.dtype, torch.float32)
+
+    # Entries of B = A + I: edge ids of A, and E for the ones on the diagonal.
+    proper = (edge_index[0] != edge_index[1]).nonzero().view(-1)
+    nodes = torch.arange(num_nodes, device=device)
+    row = torch.cat([edge_index[0][proper].long(), nodes])
+    col = torch.cat([edge_index[1][proper].long(), nodes])
+    edge = torch.cat([proper, torch.full_like(nodes, edge_weight.size(0))])
+    weight = torch.cat([edge_weight.detach()[proper].to(compute), grad_out.new_ones(num_nodes)])
+    weight = weight.to(compute)
+
+    from_kept = (position[row] >= 0).nonzero().view(-1)  # entries of B[i, :]
+    to_kept = (position[col] >= 0).nonzero().view(-1)  # entries of B[:, i], grouped by row
+    to_kept = to_kept[torch.sort(row[to_kept], stable=True).indices]
+    ptr = cumsum(torch.bincount(row[to_kept], minlength=num_nodes))
+    first, count = ptr[col[from_kept]], (ptr[1:] - ptr[:-1])[col[from_kept]]
+
+    key = out_index[0].long() * size + out_index[1].long()  # sorted: edges() sorts by row, column
+    grad = torch.zeros(edge_weight.size(0) + 1, dtype=compute, device=device)  # last: the identity
+    total = cumsum(count)
+    cuts = torch.arange(0, int(total[-1]) + PRODUCTS_PER_CHUNK, PRODUCTS_PER_CHUNK, device=device)
+    bounds = torch.searchsorted(total, cuts).clamp(max=count.size(0)).unique().tolist()
+    for lo, hi in zip(bounds[:-1], bounds[1:]):
+        n = int(total[hi] - total[lo])
+        left = torch.arange(lo, hi, device=device).repeat_interleave(count[lo:hi], output_size=n)
+        step = torch.arange(n, device=device) + total[lo] - total[left]
+        right = to_kept[first[left] + step]
+        left = from_kept[left]
+        target = position[row[left]] * size + position[col[right]]
+        place = torch.searchsorted(key, target).clamp(max=max(key.size(0) - 1, 0))
+        if key.size(0) == 0:
+            break
+        g = torch.where(key[place] == target, grad_out.to(compute)[place], 0)  # 0: the diagonal
+        grad.index_add_(0, edge[left], g * weight[right])
+        grad.index_add_(0, edge[right], g * weight[left])
+    return grad[:-1].to(edge_weight.dtype)
+
+
+def count_products(edge_index: Tensor, perm: Tensor, num_nodes: int) -> int:
+    """The exact number of scalar products of :func:`two_hop`, from the degrees alone."""
+    matrix = Adjacency.from_edge_index(edge_index, None, num_nodes).matrix
+    assert isinstance(matrix, spgemm.CSR)
+    return spgemm.count_products(spgemm.rows_of(matrix, perm), spgemm.columns_of(matrix, perm))

@@ -1,0 +1,117 @@
+"""Selection of the nodes that a pooling layer keeps."""
+
+from __future__ import annotations
+
+from numbers import Integral
+
+import torch
+from torch import Tensor
+from torch_geometric.utils import cumsum, scatter
+
+from pyg_gunet.functional.validate import check_number, check_ratio, check_tensor
+
+ROUNDING = 1e-6  # an excess under this share of a node is float noise: 0.6 * 25 is 15 nodes
+
+
+def num_kept(ratio: float | int, sizes: Tensor) -> Tensor:
+    r"""Number of nodes that each graph keeps.
+
+    A float `ratio` in (0, 1] is a share: :math:`k_g = \lceil \mathrm{ratio} \cdot n_g \rceil`,
+    computed in float64, where an excess under 1e-6 of a node counts as rounding noise. An int
+    `ratio` >= 1 is a count, cut at :math:`n_g`. A graph with nodes keeps at least one.
+
+    Args:
+        ratio (float or int): Share in (0, 1] or count >= 1.
+        sizes (Tensor): Number of nodes of each graph, [B], integer.
+
+    Returns:
+        Tensor: :math:`k`, [B], int64.
+
+    Raises:
+        ValueError: If `ratio` is out of range.
+        TypeError: If `ratio` is no number.
+
+    Example:
+        >>> num_kept(0.6, torch.tensor([25, 1, 0, 4])).tolist()
+        [15, 1, 0, 3]
+        >>> num_kept(3, torch.tensor([25, 1, 0, 4])).tolist()
+        [3, 1, 0, 3]
+    """
+    check_ratio(ratio)
+    if isinstance(ratio, Integral):
+        k = torch.full_like(sizes, min(int(ratio), 2**62), dtype=torch.long)
+    else:
+        share = float(ratio) * sizes.to(torch.float64)
+        k = (share - ROUNDING).ceil().clamp_(min=1.0).to(torch.long)
+    return torch.minimum(k, sizes.to(torch.long))
+
+
+def graph_sizes(batch: Tensor | None, num_nodes: int, device: torch.device) -> Tensor:
+    """Number of nodes per graph, [B], int64; one graph where `batch` is None."""
+    if batch is None:
+        return torch.full((1,), num_nodes, dtype=torch.long, device=device)
+    return torch.bincount(batch)
+
+
+def topk(
+    score: Tensor,
+    ratio: float | int | None = 0.5,
+    batch: Tensor | None = None,
+    min_score: float | None = None,
+    *,
+    k: Tensor | None = None,
+) -> Tensor:
+    r"""The best-scored nodes of every graph.
+
+    Graph U-Nets (`Gao and Ji 2019 <https://arxiv.org/abs/1905.05178>`_, eq. 2),
+    :math:`\mathbf{i} = \mathrm{rank}(\mathbf{y}, k)`, taken per graph.
+
+    Args:
+        score (Tensor): Node scores, [N].
+        ratio (float or int, optional): Share or count, see :func:`num_kept`. (default: 0.5)
+        batch (Tensor, optional): Sorted graph id per node, [N]. (default: None, one graph)
+        min_score (float, optional): Keep every node whose score is above this threshold instead,
+            and at least the best node of each graph; `ratio` is then not used. (default: None)
+        k (Tensor, optional): Number of nodes to keep per graph, [B], in place of `ratio`.
+            (default: None)
+
+    Returns:
+        Tensor: `perm`, [K], int64: node ids, graph by graph, by falling score within a graph, ties
+        by node id. With `min_score`, in node order.
+
+    Raises:
+        ValueError: If neither `ratio`, `k` nor `min_score` is given, or a value is out of range.
+
+    Example:
+        >>> topk(torch.tensor([0.1, 0.9, 0.5, 0.7]), 0.5).tolist()
+        [1, 3]
+        >>> topk(torch.tensor([0.1, 0.9, 0.5, 0.7]), 1, torch.tensor([0, 0, 1, 1])).tolist()
+        [1, 3]
+    """
+    check_tensor(score, "score")
+    if score.dim() != 1:
+        raise ValueError(f"'score' must be one-dimensional (got shape {list(score.shape)})")
+    if min_score is not None:
+        return _above(score, batch, min_score)
+    if k is None:
+        if ratio is None:
+            raise ValueError("'ratio' must be given where 'min_score' is None (got None)")
+        k = num_kept(ratio, graph_sizes(batch, score.size(0), score.device))
+    if batch is None:
+        # Slicing waits for the device once; a boolean mask would as well.
+        return torch.sort(score, descending=True, stable=True).indices[: int(k)]
+    sizes = graph_sizes(batch, score.size(0), score.device)
+    order = torch.sort(score, descending=True, stable=True).indices
+    batch, regroup = torch.sort(batch[order], stable=True)
+    order = order[regroup]
+    rank = torch.arange(score.size(0), device=score.device) - cumsum(sizes)[batch]
+    return order[rank < k[batch]]
+
+
+def _above(score: Tensor, batch: Tensor | None, min_score: float, tol: float = 1e-7) -> Tensor:
+    check_number(min_score, "min_score")
+    if batch is None:
+        batch = torch.zeros(score.size(0), dtype=torch.long, device=score.device)
+    best = scatter(score, batch, reduce="max")[batch]
+    # The best of each graph by >=, not by PyG's > best - tol: float16 rounds that tol away.
+    return ((score > min_score) | (score >= best - tol)).nonzero().view(-1)

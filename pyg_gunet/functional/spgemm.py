@@ -1,0 +1,344 @@
+"""Sparse products for connectivity: scipy's kernels on the CPU, torch.sparse on a GPU.
+
+torch's own CSR @ CSR product leaks memory on the CPU, and it runs on one thread. scipy's kernel
+takes zero-copy views of the tensors and gives the interpreter lock back, so blocks of rows run on
+threads. Where a level has filled up, BLAS multiplies it many times faster than any sparse kernel
+does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import psutil
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+from torch_geometric.utils import coalesce, cumsum
+
+# Measured on two cores of a server CPU. A sparse product is one multiplication with its scattered
+# addition, a dense one a multiply-add inside BLAS; only their ratio decides.
+SPARSE_RATE = 3.0e8
+DENSE_RATE = 2.5e10
+# Below this many products, threads cost more than they bring.
+THREADS_FROM = 2_000_000
+# Every product may make one entry of the result: 4-byte index, 4-byte value, twice while merging.
+BYTES_PER_ENTRY = 16
+# Squares of values under this vanish in float32 after few levels; there a dense product would lose
+# edges that the sparse one keeps.
+DENSE_MIN_VALUE = 1e-6
+
+
+class CSR(NamedTuple):
+    """A sparse matrix in compressed rows, as tensors on any device."""
+
+    indptr: Tensor
+    indices: Tensor
+    values: Tensor
+    shape: tuple[int, int]
+
+    @property
+    def nnz(self) -> int:
+        return self.indices.size(0)
+
+    @property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.indptr, self.indices, self.values
+
+
+class ProductLimitError(MemoryError):
+    """An exact two-hop product that would not fit."""
+
+
+def to_scipy(matrix: CSR) -> sp.csr_matrix:
+    """A zero-copy scipy view of a CPU matrix."""
+    view: Any = sp.csr_matrix(matrix.shape, dtype=matrix.values.numpy().dtype)
+    # Set the arrays by hand: the constructor would check, and where it likes copy, each of them.
+    view.indptr, view.indices, view.data = (part.numpy() for part in matrix.parts)
+    return view
+
+
+def from_scipy(matrix: Any) -> CSR:
+    """A CSR on the arrays of a scipy matrix."""
+    return CSR(
+        torch.from_numpy(matrix.indptr),
+        torch.from_numpy(matrix.indices),
+        torch.from_numpy(matrix.data),
+        matrix.shape,
+    )
+
+
+def build(row: Tensor, col: Tensor, values: Tensor, num_nodes: int) -> CSR:
+    """The CSR of a square matrix from its entries; repeated entries are summed, columns sorted."""
+    shape = (num_nodes, num_nodes)
+    if row.device.type == "cpu":
+        entries = (values.numpy(), (row.numpy(), col.numpy()))
+        matrix = sp.coo_matrix(entries, shape=shape).tocsr()
+        matrix.sum_duplicates()
+        return from_scipy(matrix)
+    index, values = coalesce(torch.stack([row, col]), values, num_nodes, is_sorted=False)
+    return CSR(_indptr(index[0], num_nodes), index[1].to(torch.int32), values, shape)
+
+
+def transpose(matrix: CSR) -> CSR:
+    """The transpose, columns sorted."""
+    shape = (matrix.shape[1], matrix.shape[0])
+    if matrix.values.device.type == "cpu":
+        view = to_scipy(matrix).tocsc()
+        return CSR(
+            torch.from_numpy(view.indptr),
+            torch.from_numpy(view.indices),
+            torch.from_numpy(view.data),
+            shape,
+        )
+    row, col, values = to_coo(matrix)
+    order = torch.sort(col, stable=True).indices
+    return CSR(_indptr(col[order], shape[0]), row[order].to(torch.int32), values[order], shape)
+
+
+def sort_columns(matrix: CSR) -> CSR:
+    """The same matrix with the columns of each row in order."""
+    if matrix.values.device.type == "cpu":
+        view = to_scipy(matrix).copy()
+        view.sort_indices()
+        return from_scipy(view)
+    row, col, _ = to_coo(matrix)
+    order = torch.sort(row * matrix.shape[1] + col).indices
+    return matrix._replace(indices=matrix.indices[order], values=matrix.values[order])
+
+
+def to_coo(matrix: CSR) -> tuple[Tensor, Tensor, Tensor]:
+    """Row (int64), column (int64) and value of every entry, by row."""
+    rows = torch.arange(matrix.shape[0], device=matrix.indptr.device)
+    row = rows.repeat_interleave(
+        (matrix.indptr[1:] - matrix.indptr[:-1]).long(), output_size=matrix.nnz
+    )
+    return row, matrix.indices.long(), matrix.values
+
+
+def rows_of(matrix: CSR, perm: Tensor) -> CSR:
+    """``matrix[perm, :]``."""
+    if matrix.values.device.type == "cpu":
+        return from_scipy(to_scipy(matrix)[perm.numpy()])
+    start, end = matrix.indptr[perm].long(), matrix.indptr[perm + 1].long()
+    indptr = cumsum(end - start)
+    size = int(indptr[-1])
+    owner = torch.arange(perm.size(0), device=perm.device).repeat_interleave(
+        end - start, output_size=size
+    )
+    take = torch.arange(size, device=perm.device) + (start - indptr[:-1])[owner]
+    return CSR(
+        indptr.to(matrix.indptr.dtype),
+        matrix.indices[take],
+        matrix.values[take],
+        (perm.size(0), matrix.shape[1]),
+    )
+
+
+def submatrix(matrix: CSR, perm: Tensor) -> CSR:
+    """``matrix[perm, :][:, perm]``."""
+    return columns_of(rows_of(matrix, perm), perm)
+
+
+def columns_of(matrix: CSR, perm: Tensor) -> CSR:
+    """``matrix[:, perm]``: column j of the result is column ``perm[j]``."""
+    shape = (matrix.shape[0], perm.size(0))
+    if matrix.values.device.type == "cpu":
+        return from_scipy(to_scipy(matrix)[:, perm.numpy()])
+    position = perm.new_full((matrix.shape[1],), -1)
+    position[perm] = torch.arange(perm.size(0), device=perm.device)
+    row, col, values = to_coo(matrix)
+    col = position[col]
+    keep = col >= 0
+    return CSR(_indptr(row[keep], shape[0]), col[keep].to(torch.int32), values[keep], shape)
+
+
+def count_products(left: CSR, right: CSR) -> int:
+    """The exact number of scalar products in ``left @ right``, from the degrees alone."""
+    length = (right.indptr[1:] - right.indptr[:-1]).long()
+    uses = torch.bincount(left.indices, minlength=left.shape[1])
+    return int((length * uses).sum())
+
+
+def check_products(
+    products: int, size: int, max_products: int | None, device: torch.device
+) -> None:
+    """Refuses a product above the limit, with its size and the way out.
+
+    Args:
+        products (int): Scalar products to compute.
+        size (int): Rows (= columns) of the result.
+        max_products (int, optional): The limit. None takes it from the available memory.
+        device (torch.device): Where the result will be.
+
+    Raises:
+        ProductLimitError: If the product is above the limit.
+    """
+    if max_products is not None:
+        too_many, limit = products > max_products, f"max_products={max_products:,}"
+    else:
+        need = min(products, size * size) * BYTES_PER_ENTRY
+        if need < 2**26:
+            return
+        if device.type == "cuda":
+            available = torch.cuda.mem_get_info(device)[0]
+        else:
+            available = psutil.virtual_memory().available
+        too_many = need > 0.8 * available
+        limit = f"{need / 2**30:.1f} GiB of {available / 2**30:.1f} GiB available memory"
+    if too_many:
+        raise ProductLimitError(
+            f"connect='two_hop' on {size:,} kept nodes takes {products:,} products, which is above "
+            f"the limit ({limit}); use connect='walk' or 'sampled', a smaller 'ratio', "
+            f"connect='induced', or a larger 'max_products'"
+        )
+
+
+def restricted_square(
+    matrix: CSR | Tensor,
+    perm: Tensor,
+    symmetric: bool,
+    max_products: int | None,
+    dense_share: float,
+) -> CSR | Tensor:
+    """``B[perm, :] @ B[:, perm]`` with its diagonal set to one.
+
+    Args:
+        matrix (CSR or Tensor): B, sparse or dense.
+        perm (Tensor): Kept nodes, [K], int64.
+        symmetric (bool): Whether B equals its transpose.
+        max_products (int, optional): See :func:`check_products`.
+        dense_share (float): The share of entries from which the result is kept dense.
+    """
+    size = perm.size(0)
+    if isinstance(matrix, Tensor):
+        check_products(size * size * matrix.size(0), size, max_products, matrix.device)
+        left = matrix[perm]
+        result = _dense_product(
+            lambda a, b: left[a:b],
+            (lambda a, b: left[a:b].t()) if symmetric else (lambda a, b: matrix[:, perm[a:b]]),
+            size,
+            symmetric,
+            left,
+        )
+        return result.fill_diagonal_(1)
+    left_rows = rows_of(matrix, perm)
+    right = transpose(left_rows) if symmetric else columns_of(matrix, perm)
+    products = count_products(left_rows, right)
+    check_products(products, size, max_products, matrix.values.device)
+    if _fills_up(left_rows, products, size, symmetric):
+        result = _dense_product(
+            lambda a, b: _dense_rows(left_rows, a, b),
+            (lambda a, b: _dense_rows(left_rows, a, b).t())
+            if symmetric
+            else (lambda a, b: _dense_rows(right, 0, right.shape[0])[:, a:b]),
+            size,
+            symmetric,
+            left_rows.values,
+        )
+        result.fill_diagonal_(1)
+        if int(result.count_nonzero()) >= dense_share * result.numel():
+            return result
+        return _to_csr(result)
+    return _set_unit_diagonal(multiply(left_rows, right, products))
+
+
+def multiply(left: CSR, right: CSR, products: int | None = None) -> CSR:
+    """``left @ right``, sparse; entries that cancel to zero stay."""
+    if left.values.device.type != "cpu":
+        out = torch.sparse.mm(_to_torch(left), _to_torch(right))
+        return CSR(
+            out.crow_indices(), out.col_indices(), out.values(), (left.shape[0], right.shape[1])
+        )
+    products = count_products(left, right) if products is None else products
+    a, b = to_scipy(left), to_scipy(right)
+    threads = torch.get_num_threads()
+    if threads == 1 or products < THREADS_FROM:
+        return from_scipy(a @ b)
+    # Blocks of rows with equal shares of the products; a few per thread even out the estimate.
+    length = np.diff(right.indptr.numpy())
+    work = np.concatenate([[0], np.cumsum(length[left.indices.numpy()], dtype=np.int64)])
+    per_row = work[left.indptr.numpy()]
+    targets = np.linspace(0, per_row[-1], 2 * threads + 1)[1:-1]
+    cuts = np.unique(np.concatenate([[0], np.searchsorted(per_row, targets), [left.shape[0]]]))
+    with ThreadPoolExecutor(threads) as pool:
+        blocks = list(pool.map(lambda ab: a[ab[0] : ab[1]] @ b, zip(cuts[:-1], cuts[1:])))
+    return from_scipy(sp.vstack(blocks, format="csr"))
+
+
+def _fills_up(left: CSR, products: int, size: int, symmetric: bool) -> bool:
+    """Whether BLAS beats the sparse kernel on ``B[i, :] @ B[:, i]``, at no more memory."""
+    flops = size * size * left.shape[1] * (0.6 if symmetric else 1.0)
+    if left.nnz == 0 or products / SPARSE_RATE < flops / DENSE_RATE:
+        return False
+    # Signed weights can cancel and tiny ones underflow: only the sparse product keeps such edges.
+    return bool(left.values.min() >= DENSE_MIN_VALUE)
+
+
+def _dense_product(
+    rows: Callable[[int, int], Tensor],
+    columns: Callable[[int, int], Tensor],
+    size: int,
+    symmetric: bool,
+    like: Tensor,
+) -> Tensor:
+    """``rows(0, size) @ columns(0, size)`` in blocks; a symmetric result is computed by half."""
+    out = like.new_empty((size, size))
+    num_blocks = max(1, min(4, size // 256))
+    cuts = [size * b // num_blocks for b in range(num_blocks + 1)]
+    for p in range(num_blocks):
+        lo, hi = cuts[p], cuts[p + 1]
+        block = rows(lo, hi)
+        for q in range(p if symmetric else 0, num_blocks):
+            start, end = cuts[q], cuts[q + 1]
+            torch.mm(block, columns(start, end), out=out[lo:hi, start:end])
+            if symmetric and q > p:
+                out[start:end, lo:hi] = out[lo:hi, start:end].t()
+    return out
+
+
+def _dense_rows(matrix: CSR, start: int, end: int) -> Tensor:
+    indptr = matrix.indptr[start : end + 1]
+    lo, hi = int(indptr[0]), int(indptr[-1])
+    block = CSR(
+        indptr - indptr[0],
+        matrix.indices[lo:hi],
+        matrix.values[lo:hi],
+        (end - start, matrix.shape[1]),
+    )
+    if matrix.values.device.type == "cpu":
+        return torch.from_numpy(to_scipy(block).toarray())
+    return _to_torch(block).to_dense()
+
+
+def _to_csr(dense: Tensor) -> CSR:
+    if dense.device.type == "cpu":
+        return from_scipy(sp.csr_matrix(dense.numpy()))
+    sparse = dense.to_sparse_csr()
+    return CSR(
+        sparse.crow_indices().to(torch.int32),
+        sparse.col_indices().to(torch.int32),
+        sparse.values(),
+        (dense.size(0), dense.size(1)),
+    )
+
+
+def _set_unit_diagonal(matrix: CSR) -> CSR:
+    """Every row of a restricted square has its diagonal entry: B holds the identity."""
+    lengths = (matrix.indptr[1:] - matrix.indptr[:-1]).long()
+    rows = torch.arange(
+        matrix.shape[0], dtype=matrix.indices.dtype, device=matrix.indices.device
+    ).repeat_interleave(lengths, output_size=matrix.nnz)
+    matrix.values.masked_fill_(matrix.indices == rows, 1)
+    return matrix
+
+
+def _to_torch(matrix: CSR) -> Tensor:
+    return torch.sparse_csr_tensor(*matrix.parts, size=matrix.shape)
+
+
+def _indptr(row: Tensor, num_rows: int) -> Tensor:
+    return cumsum(torch.bincount(row, minlength=num_rows)).to(torch.int32)

@@ -1,0 +1,408 @@
+"""gPool and gUnpool, the pooling and unpooling layers of Graph U-Nets."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch_geometric.nn.inits import uniform
+from torch_geometric.nn.pool.connect import Connect, ConnectOutput
+from torch_geometric.nn.pool.select import Select, SelectOutput
+from torch_geometric.utils import softmax
+
+from pyg_gunet.functional.connect import induced, two_hop
+from pyg_gunet.functional.select import graph_sizes, num_kept, topk
+from pyg_gunet.functional.spread import spread
+from pyg_gunet.functional.structure import Structure
+from pyg_gunet.functional.validate import (
+    check_batch,
+    check_choice,
+    check_edge_index,
+    check_edge_weight,
+    check_features,
+    check_number,
+    check_perm,
+    check_positive_int,
+    check_ratio,
+    check_same_device,
+    check_tensor,
+    outermost,
+)
+
+SELECTIONS = ("topk", "spread")
+GATES = (None, "tanh", "sigmoid")
+# Why spread gates by sigmoid: it fills up with nodes whose score is near 0, which tanh would erase.
+DEFAULT_GATE = {"topk": "tanh", "spread": "sigmoid"}
+
+
+class PoolOutput(NamedTuple):
+    r"""What :class:`GPool` returns, in the order of PyG's :class:`TopKPooling`.
+
+    Row j of `x`, `batch` and `score`, and index j in `edge_index`, is the input's node ``perm[j]``.
+
+    Attributes:
+        x (Tensor): Gated features of the kept nodes, [K, F].
+        edge_index (Tensor): Edges between them, [2, E'].
+        edge_attr (Tensor, optional): Their features [E', ...] or walk counts [E'].
+        batch (Tensor): Graph id of each kept node, [K].
+        perm (Tensor): The input's index of each kept node, [K].
+        score (Tensor): The gate's value of each kept node, [K].
+    """
+
+    x: Tensor
+    edge_index: Tensor
+    edge_attr: Tensor | None
+    batch: Tensor
+    perm: Tensor
+    score: Tensor
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(
+            f"{name}={list(value.shape) if isinstance(value, Tensor) else value}"
+            for name, value in zip(self._fields, self)
+        )
+        return f"{self.__class__.__name__}({shapes})"
+
+
+class GPoolSelect(Select):
+    r"""Scores the nodes by a learned projection and selects per graph: the first part of
+    :class:`GPool`, with its arguments.
+
+    Called with edges, it returns PyG's :class:`SelectOutput`, so that it can stand in for PyG's own
+    selections.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        ratio: float | int | None = 0.5,
+        min_score: float | None = None,
+        gate: str | None = None,
+        select: str = "topk",
+    ) -> None:
+        super().__init__()
+        check_positive_int(in_channels, "in_channels")
+        check_choice(select, "select", SELECTIONS)
+        check_choice(gate, "gate", GATES)
+        if min_score is not None:
+            check_number(min_score, "min_score")
+            if select != "topk":
+                raise ValueError(f"'min_score' goes with select='topk' (got select={select!r})")
+            if gate is not None:
+                raise ValueError(f"'gate' does not go with 'min_score', a softmax (got {gate!r})")
+        elif ratio is None:
+            raise ValueError("'ratio' must be given where 'min_score' is None (got None)")
+        if ratio is not None:
+            check_ratio(ratio)
+        self.in_channels = in_channels
+        self.ratio = ratio
+        self.min_score = min_score
+        self.gate = gate
+        self.strategy = select
+        self.weight = torch.nn.Parameter(torch.empty(1, in_channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        r"""Resets the projection vector."""
+        uniform(self.in_channels, self.weight)
+
+    def score(self, x: Tensor, batch: Tensor | None) -> tuple[Tensor, Tensor]:
+        """``(y, gate(y))``, both [N]: what is ranked and what multiplies the features."""
+        y = (x * self.weight).sum(dim=-1)
+        if self.min_score is not None:
+            if batch is None:
+                batch = torch.zeros(x.size(0), dtype=torch.long, device=x.device)
+            y = softmax(y, batch)
+            return y, y
+        # Clamped: a projection of zeros scores every node 0 instead of NaN.
+        y = y / self.weight.norm(p=2).clamp(min=torch.finfo(y.dtype).tiny)
+        gate = self.gate or DEFAULT_GATE[self.strategy]
+        return y, torch.tanh(y) if gate == "tanh" else torch.sigmoid(y)
+
+    def choose(
+        self, y: Tensor, edge_index: Tensor | Structure | None, batch: Tensor | None
+    ) -> Tensor:
+        """`perm` for scores `y`."""
+        y = y.detach()
+        if self.strategy == "topk":
+            return topk(y, self.ratio, batch, self.min_score)
+        if edge_index is None:
+            raise ValueError("'edge_index' must be given for select='spread' (got None)")
+        if isinstance(edge_index, Structure):
+            edge_index = edge_index.edges()[0]
+        assert self.ratio is not None
+        k = num_kept(self.ratio, graph_sizes(batch, y.size(0), y.device))
+        return spread(y, edge_index, k, batch)
+
+    def forward(  # type: ignore[override]
+        self, x: Tensor, batch: Tensor | None = None, edge_index: Tensor | None = None
+    ) -> SelectOutput:
+        with outermost() as values:
+            check_features(x, self.in_channels, values)
+            check_batch(batch, x.size(0), values)
+            y, gated = self.score(x, batch)
+            perm = self.choose(y, edge_index, batch)
+        return SelectOutput(
+            node_index=perm,
+            num_nodes=x.size(0),
+            cluster_index=torch.arange(perm.size(0), device=perm.device),
+            num_clusters=perm.size(0),
+            weight=gated[perm],
+        )
+
+    def __repr__(self) -> str:
+        how = f"ratio={self.ratio}" if self.min_score is None else f"min_score={self.min_score}"
+        return f"{self.__class__.__name__}({self.in_channels}, {how})"
+
+
+class TwoHopConnect(Connect):
+    r"""Two-hop connectivity of selected nodes, :func:`pyg_gunet.functional.connect.two_hop`, as a
+    PyG :class:`Connect`.
+
+    Args:
+        max_products (int, optional): The most scalar products that may be computed.
+            (default: None, from the available memory)
+    """
+
+    def __init__(self, max_products: int | None = None) -> None:
+        super().__init__()
+        self.max_products = max_products
+
+    def forward(
+        self,
+        select_output: SelectOutput,
+        edge_index: Tensor,
+        edge_attr: Tensor | None = None,
+        batch: Tensor | None = None,
+    ) -> ConnectOutput:
+        perm, num_nodes = select_output.node_index, select_output.num_nodes
+        index, weight = connect_two_hop(edge_index, edge_attr, perm, num_nodes, self.max_products)
+        return ConnectOutput(index, weight, None if batch is None else batch[perm])
+
+
+def connect_two_hop(
+    edge_index: Tensor,
+    edge_attr: Tensor | None,
+    perm: Tensor,
+    num_nodes: int,
+    max_products: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """:func:`two_hop` for `edge_attr` of shape [E] or [E, 1], which the result keeps."""
+    if edge_attr is not None and edge_attr.dim() > 1 and edge_attr.shape[1:] != (1,):
+        raise ValueError(
+            f"'edge_attr' must be one weight per edge, [E] or [E, 1], for connect='two_hop' "
+            f"(got shape {list(edge_attr.shape)}); connect='induced' keeps wider ones"
+        )
+    column = edge_attr is not None and edge_attr.dim() == 2
+    weight = edge_attr.view(-1) if column and edge_attr is not None else edge_attr
+    index, weight = two_hop(edge_index, weight, perm, num_nodes, max_products)
+    return index, weight.view(-1, 1) if column else weight
+
+
+class GPool(torch.nn.Module):
+    r"""gPool, the pooling layer of Graph U-Nets (`Gao and Ji 2019
+    <https://arxiv.org/abs/1905.05178>`_, eq. 2), per graph of a batch:
+
+    .. math::
+        \mathbf{y} &= \mathbf{X} \mathbf{p} / \|\mathbf{p}\|, \qquad
+        \mathbf{i} = \mathrm{select}(\mathbf{y}, k)
+
+        \mathbf{X}' &= \mathbf{X}_{\mathbf{i}} \odot \mathrm{gate}(\mathbf{y}_{\mathbf{i}}),
+        \qquad \mathbf{A}' = \mathrm{connect}(\mathbf{A}, \mathbf{i})
+
+    Drops into code written for PyG's :class:`TopKPooling`: the same parameter `select.weight`
+    [1, F] and the same order of results. Nodes are ranked by the raw :math:`\mathbf{y}`: tanh
+    saturates into ties.
+
+    Args:
+        in_channels (int): Number of features per node, F.
+        ratio (float or int, optional): A float in (0, 1] is the share of nodes that each graph
+            keeps, :math:`k = \lceil \mathrm{ratio} \cdot n_g \rceil`; an int is their number. 1.0
+            keeps all. (default: 0.5)
+        select (str, optional): ``'topk'``, the best-scored nodes, or ``'spread'``, the best-scored
+            nodes under coverage, see :func:`pyg_gunet.functional.spread.spread`.
+            (default: ``'topk'``)
+        connect (str, optional): ``'induced'``, the edges between kept nodes, or ``'two_hop'``,
+            walks of at most two steps between them, see
+            :func:`pyg_gunet.functional.connect.two_hop`. (default: ``'induced'``)
+        gate (str, optional): ``'tanh'`` or ``'sigmoid'``. (default: None, tanh for top-k as in PyG,
+            sigmoid, the paper's, for spread)
+        min_score (float, optional): Keep the nodes whose softmax score within their graph is above
+            this, at least one per graph, and gate by that score; `ratio` is then not used and may
+            be None. (default: None)
+        multiplier (float, optional): Factor on the pooled features. (default: 1)
+        max_products (int, optional): The most scalar products that ``'two_hop'`` may compute.
+            (default: None, from the available memory)
+
+    Shapes:
+        - **input:** `x` [N, F], `edge_index` [2, E], `edge_attr` [E, ...] or None ([E] or [E, 1]
+          for ``'two_hop'``), `batch` [N] sorted or None, `attn` [N, F] or None
+        - **output:** :class:`PoolOutput`
+
+    Raises:
+        ValueError, TypeError, IndexError: On bad input, naming the argument and the value.
+
+    Example:
+        >>> x, edge_index = torch.eye(4), torch.tensor([[0, 1, 2, 3], [1, 2, 3, 0]])
+        >>> GPool(4, ratio=0.5)(x, edge_index)
+        PoolOutput(x=[2, 4], edge_index=[2, 1], edge_attr=None, batch=[2], perm=[2], score=[2])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        ratio: float | int | None = 0.5,
+        *,
+        select: str = "topk",
+        connect: str = "induced",
+        gate: str | None = None,
+        min_score: float | None = None,
+        multiplier: float = 1.0,
+        max_products: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_choice(connect, "connect", ("induced", "two_hop"))
+        check_number(multiplier, "multiplier")
+        if max_products is not None:
+            check_positive_int(max_products, "max_products")
+        self.in_channels = in_channels
+        self.ratio = ratio
+        self.connect = connect
+        self.gate = gate
+        self.min_score = min_score
+        self.multiplier = multiplier
+        self.max_products = max_products
+        self.select = GPoolSelect(in_channels, ratio, min_score, gate, select)
+
+    def reset_parameters(self) -> None:
+        r"""Resets the projection vector."""
+        self.select.reset_parameters()
+
+    def forward(
+        self,
+        x: Tensor,
+        edge_index: Tensor,
+        edge_attr: Tensor | None = None,
+        batch: Tensor | None = None,
+        attn: Tensor | None = None,
+    ) -> PoolOutput:
+        r"""Pools the graph.
+
+        Args:
+            x (Tensor): Node features, [N, F].
+            edge_index (Tensor): Edges, [2, E].
+            edge_attr (Tensor, optional): Edge features, [E, ...]. (default: None)
+            batch (Tensor, optional): Sorted graph id per node, [N]. (default: None, one graph)
+            attn (Tensor, optional): Features to score in place of `x`, [N, F]. (default: None)
+        """
+        with outermost() as values:
+            self._check(x, edge_index, edge_attr, batch, attn, values)
+            y, gated = self.select.score(x if attn is None else attn, batch)
+            perm = self.select.choose(y, edge_index, batch)
+            score = gated[perm]
+            out = x[perm] * score.view(-1, 1)
+            out = self.multiplier * out if self.multiplier != 1 else out
+            pooled_batch = perm.new_zeros(perm.size(0)) if batch is None else batch[perm]
+            pooled_edges, pooled_attr = self._connect(edge_index, edge_attr, perm, x.size(0))
+        return PoolOutput(out, pooled_edges, pooled_attr, pooled_batch, perm, score)
+
+    def _connect(
+        self, edge_index: Tensor, edge_attr: Tensor | None, perm: Tensor, num_nodes: int
+    ) -> tuple[Tensor, Tensor | None]:
+        if isinstance(edge_index, Structure):  # inside a U-Net: the level's structure, held once
+            return edge_index.pool(perm), None  # type: ignore[return-value]
+        if self.connect == "induced":
+            return induced(edge_index, edge_attr, perm, num_nodes)
+        return connect_two_hop(edge_index, edge_attr, perm, num_nodes, self.max_products)
+
+    def _check(
+        self,
+        x: Tensor,
+        edge_index: Tensor,
+        edge_attr: Tensor | None,
+        batch: Tensor | None,
+        attn: Tensor | None,
+        values: bool,
+    ) -> None:
+        check_features(x, self.in_channels if attn is None else None, values)
+        check_batch(batch, x.size(0), values)
+        if attn is not None:
+            check_features(attn, self.in_channels, values, name="attn")
+            if attn.size(0) != x.size(0):
+                raise ValueError(
+                    f"'attn' must have {x.size(0)} rows, as 'x' (got shape {list(attn.shape)})"
+                )
+        if isinstance(edge_index, Structure):
+            return
+        check_edge_index(edge_index, x.size(0), values)
+        check_same_device(x, "x", edge_index=edge_index, batch=batch, edge_attr=edge_attr)
+        if edge_attr is not None:
+            check_tensor(edge_attr, "edge_attr")
+            if edge_attr.dim() == 0 or edge_attr.size(0) != edge_index.size(1):
+                raise ValueError(
+                    f"'edge_attr' must have {edge_index.size(1)} rows, one per column of "
+                    f"'edge_index' (got shape {list(edge_attr.shape)})"
+                )
+            if self.connect == "two_hop" and edge_attr.dim() == 1:
+                check_edge_weight(edge_attr, edge_index.size(1), values, name="edge_attr")
+
+    def __repr__(self) -> str:
+        how = f"ratio={self.ratio}" if self.min_score is None else f"min_score={self.min_score}"
+        options = [f"{self.in_channels}", how, f"multiplier={self.multiplier}"]
+        for name, value, default in (
+            ("select", self.select.strategy, "topk"),
+            ("connect", self.connect, "induced"),
+            ("gate", self.gate, None),
+            ("max_products", self.max_products, None),
+        ):
+            if value != default:
+                options.append(f"{name}={value!r}")
+        return f"{self.__class__.__name__}({', '.join(options)})"
+
+
+class GUnpool(torch.nn.Module):
+    r"""gUnpool, the unpooling layer of Graph U-Nets (`Gao and Ji 2019
+    <https://arxiv.org/abs/1905.05178>`_, eq. 3):
+
+    .. math::
+        \mathbf{X}' = \mathrm{distribute}(0_{N \times F}, \mathbf{X}, \mathbf{i}),
+
+    row ``perm[j]`` of the result is ``x[j]``, all others are zero. No gate is applied again.
+
+    Shapes:
+        - **input:** `x` [K, F], `perm` [K], `num_nodes` N
+        - **output:** [N, F]
+
+    Raises:
+        ValueError, TypeError, IndexError: On bad input, naming the argument and the value.
+
+    Example:
+        >>> GUnpool()(torch.tensor([[5.0], [7.0]]), torch.tensor([2, 0]), 3)
+        tensor([[7.],
+                [0.],
+                [5.]])
+    """
+
+    def forward(self, x: Tensor, perm: Tensor, num_nodes: int) -> Tensor:
+        r"""Puts each row back where it was.
+
+        Args:
+            x (Tensor): Features of the kept nodes, [K, F].
+            perm (Tensor): Index of each kept node before pooling, [K].
+            num_nodes (int): Number of nodes before pooling, N.
+        """
+        check_tensor(x, "x")
+        if not isinstance(num_nodes, torch.SymInt):
+            check_positive_int(num_nodes, "num_nodes", 0)
+        with outermost() as values:
+            check_perm(perm, num_nodes, values)
+        if x.dim() != 2 or perm.size(0) != x.size(0):
+            raise ValueError(
+                f"'x' must have shape [{perm.size(0)}, F], one row per entry of 'perm' "
+                f"(got {list(x.shape)})"
+            )
+        return x.new_zeros((num_nodes, x.size(1))).index_copy(0, perm.long(), x)
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}()"
