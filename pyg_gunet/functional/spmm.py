@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
+
+with warnings.catch_warnings():
+    # torch says once per process that CSR tensors are in beta; users of a layer need not hear it.
+    warnings.simplefilter("ignore")
+    torch.sparse_csr_tensor([0, 0], [], [], (1, 1), check_invariants=False)
 
 
 def csr_matmul(
@@ -18,4 +25,4 @@ def csr_matmul(
         shape (tuple): (M, N).
         x (Tensor): Dense features, [N, F].
     """
-    return torch.sparse_csr_tensor(indptr, indices, values, shape) @ x
+    return torch.sparse_csr_tensor(indptr, indices, values, shape, check_invariants=False) @ x

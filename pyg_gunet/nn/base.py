@@ -1,0 +1,141 @@
+"""The way down that Graph U-Nets and their auto-encoders share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch_geometric.nn.resolver import activation_resolver
+
+from pyg_gunet.functional.validate import check_positive_int
+from pyg_gunet.nn.levels import (
+    Hierarchy,
+    Level,
+    LevelBuilder,
+    apply_norm,
+    check_dropout,
+    check_pool_ratios,
+    make_conv,
+    make_norm,
+)
+from pyg_gunet.nn.pool import GPool, GUnpool
+
+
+class UNetBase(torch.nn.Module):
+    """Holds the convolutions and pools of the way down; arguments as in :class:`GraphUNet`.
+
+    A subclass appends its `up_convs` and calls :meth:`finish`.
+    """
+
+    levels: LevelBuilder
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        coarsest_channels: int,
+        depth: int,
+        pool_ratios: float | int | list[float | int],
+        act: str | Callable[[Tensor], Tensor],
+        conv: Callable[[int, int], torch.nn.Module] | None,
+        select: str,
+        connect: str,
+        gate: str | None,
+        dropout: float,
+        max_products: int | None,
+    ) -> None:
+        super().__init__()
+        check_positive_int(in_channels, "in_channels")
+        check_positive_int(hidden_channels, "hidden_channels")
+        self.in_channels = in_channels
+        self.hidden_channels = hidden_channels
+        self.pool_ratios = check_pool_ratios(pool_ratios, depth)
+        self.depth = depth
+        self.act = activation_resolver(act)
+        self.select = select
+        self.connect = connect
+        self.max_products = max_products
+        self.dropout = check_dropout(dropout)
+        self.down_convs = torch.nn.ModuleList([make_conv(conv, in_channels, hidden_channels)])
+        self.pools = torch.nn.ModuleList()
+        for i, ratio in enumerate(self.pool_ratios):
+            self.pools.append(
+                GPool(
+                    hidden_channels,
+                    ratio,
+                    select=select,
+                    connect=connect,
+                    gate=gate,
+                    max_products=max_products,
+                )
+            )
+            out_channels = coarsest_channels if i == depth - 1 else hidden_channels
+            self.down_convs.append(make_conv(conv, hidden_channels, out_channels))
+        self.up_convs = torch.nn.ModuleList()
+        self.unpool = GUnpool()
+        # Absent rather than empty without `norm`: the state dict is PyG's.
+        self.down_norms: torch.nn.ModuleList | None = None
+        self.up_norms: torch.nn.ModuleList | None = None
+
+    def finish(
+        self, norm: str | Callable[[int], torch.nn.Module] | None, num_down: int, num_up: int
+    ) -> None:
+        """Adds `num_down` and `num_up` normalisations and gets the levels ready."""
+        if norm is not None:
+            channels = self.hidden_channels
+            self.down_norms = torch.nn.ModuleList(
+                make_norm(norm, channels) for _ in range(num_down)
+            )
+            self.up_norms = torch.nn.ModuleList(make_norm(norm, channels) for _ in range(num_up))
+        convs = [*self.down_convs, *self.up_convs]
+        self.levels = LevelBuilder(convs, self.connect, self.max_products)
+
+    def reset_parameters(self) -> None:
+        r"""Resets all learnable parameters."""
+        for child in self.children():
+            for module in child if isinstance(child, torch.nn.ModuleList) else [child]:
+                reset = getattr(module, "reset_parameters", None)
+                if callable(reset):
+                    reset()
+
+    def descend(
+        self,
+        x: Tensor,
+        edge_index: Tensor,
+        batch: Tensor | None,
+        edge_weight: Tensor | None,
+        keep_skips: bool,
+        values: bool,
+    ) -> tuple[Tensor, Hierarchy]:
+        """Features of the coarsest level, [K, coarsest_channels], and the hierarchy."""
+        self.levels.check(x, self.in_channels, edge_index, batch, edge_weight, values)
+        level = self.levels.first(x, edge_index, batch, edge_weight)
+        hierarchy = Hierarchy([level])
+        x = self.down(x, level, 0)
+        for i, pool in enumerate(self.pools):
+            if keep_skips:
+                hierarchy.skips.append(x)
+            x, level, perm = self.levels.pool(pool, x, level)
+            hierarchy.levels.append(level)
+            hierarchy.perms.append(perm)
+            x = self.down(self.drop(x), level, i + 1)
+        return x, hierarchy
+
+    def down(self, x: Tensor, level: Level, i: int) -> Tensor:
+        """The i-th convolution of the way down with all that follows it."""
+        x = self.levels.convolve(self.down_convs[i], x, level)
+        return self.act(self.normalise(self.down_norms, x, level, i))
+
+    def normalise(
+        self, norms: torch.nn.ModuleList | None, x: Tensor, level: Level, i: int
+    ) -> Tensor:
+        """The i-th normalisation, if there is one."""
+        if norms is None or i >= len(norms):
+            return x
+        return apply_norm(norms[i], x, level.batch)
+
+    def drop(self, x: Tensor) -> Tensor:
+        """Dropout on features."""
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
