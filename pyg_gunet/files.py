@@ -1,0 +1,114 @@
+"""Files at the door: nothing that was read may run, nothing that is written may be torn."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+# All that the pickled arrays of the Planetoid collection ask for, by old and new module names.
+_ARRAY_PICKLES = {
+    "numpy": {"ndarray", "dtype"},
+    "numpy.core.multiarray": {"_reconstruct", "scalar"},
+    "numpy._core.multiarray": {"_reconstruct", "scalar"},
+    "scipy.sparse.csr": {"csr_matrix"},
+    "scipy.sparse._csr": {"csr_matrix"},
+    "scipy.sparse": {"csr_matrix"},
+    "__builtin__": {"list", "dict"},
+    "builtins": {"list", "dict"},
+    "collections": {"defaultdict"},
+    "_codecs": {"encode"},  # how protocol 2 writes bytes
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if name not in _ARRAY_PICKLES.get(module, ()):
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        if module == "scipy.sparse.csr":  # the name of old pickles is on its way out
+            module = "scipy.sparse"
+        return super().find_class(module, name)
+
+
+def check_pickle(path: Path) -> None:
+    """Refuses a pickle that holds anything but arrays, sparse matrices, lists and dicts.
+
+    A file that does not exist passes.
+
+    Raises:
+        ValueError: If it does, or if the file is no pickle.
+    """
+    if not path.is_file():
+        return
+    try:
+        with open(path, "rb") as file:
+            _ArrayUnpickler(file, encoding="latin1").load()
+    except Exception as error:  # a damaged pickle can raise anything
+        raise ValueError(f"cannot read '{path}' as pickled arrays: {first_line(error)}") from error
+
+
+def read_torch(path: str | os.PathLike[str], name: str) -> Any:
+    """Reads what :func:`torch.save` wrote, with ``weights_only=True``, onto the CPU.
+
+    Args:
+        path (str): The file.
+        name (str): What the caller calls this argument.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a whole file of :func:`torch.save`, or holds more than tensors and
+            plain Python values.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"'{name}' must be a file (got the folder '{path}')")
+    if not path.exists():
+        raise FileNotFoundError(f"'{name}' does not exist (got '{path}')")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # torch.save stores without compression: a small file cannot blow up in memory.
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("its entries are compressed")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ValueError(f"'{name}' cannot be read: {error.strerror} (got '{path}')") from error
+    except Exception as error:  # zipfile, pickle and torch each have their own errors
+        reason = first_line(error)
+        if isinstance(error, pickle.UnpicklingError):
+            reason = "it holds more than tensors and plain values"
+        raise ValueError(
+            f"'{name}' is truncated or not a file written by torch.save: {reason} (got '{path}')"
+        ) from error
+
+
+@contextmanager
+def write_aside(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Opens a file for writing that takes its name only when it is whole.
+
+    Raises:
+        OSError: If it cannot be written; then nothing is left behind, and a file that had the name
+            before is untouched.
+    """
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(aside, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its name where it has none."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200]
