@@ -226,8 +226,8 @@ def test_readout_errors() -> None:
         two_sample_readout(two, torch.tensor([0.0, math.nan]))
     with pytest.raises(ValueError, match="given together"):
         two_sample_readout(two, two, cluster_p=torch.zeros(2, dtype=torch.long))
+    ids = torch.zeros(2, dtype=torch.long)
     with pytest.raises(ValueError, match="at least 2 clusters"):
-        ids = torch.zeros(2, dtype=torch.long)
         two_sample_readout(two, two, cluster_p=ids, cluster_q=ids)
 
 
