@@ -74,7 +74,7 @@ def from_scipy(matrix: Any) -> CSR:
 def build(row: Tensor, col: Tensor, values: Tensor, num_nodes: int) -> CSR:
     """The CSR of a square matrix from its entries; repeated entries are summed, columns sorted."""
     shape = (num_nodes, num_nodes)
-    if row.device.type == "cpu":
+    if _on_scipy(row):
         entries = (values.numpy(), (row.numpy(), col.numpy()))
         matrix = sp.coo_matrix(entries, shape=shape).tocsr()
         matrix.sum_duplicates()
@@ -86,7 +86,7 @@ def build(row: Tensor, col: Tensor, values: Tensor, num_nodes: int) -> CSR:
 def transpose(matrix: CSR) -> CSR:
     """The transpose, columns sorted."""
     shape = (matrix.shape[1], matrix.shape[0])
-    if matrix.values.device.type == "cpu":
+    if _on_scipy(matrix.values):
         view = to_scipy(matrix).tocsc()
         return CSR(
             torch.from_numpy(view.indptr),
@@ -101,7 +101,7 @@ def transpose(matrix: CSR) -> CSR:
 
 def sort_columns(matrix: CSR) -> CSR:
     """The same matrix with the columns of each row in order."""
-    if matrix.values.device.type == "cpu":
+    if _on_scipy(matrix.values):
         view = to_scipy(matrix).copy()
         view.sort_indices()
         return from_scipy(view)
@@ -121,7 +121,7 @@ def to_coo(matrix: CSR) -> tuple[Tensor, Tensor, Tensor]:
 
 def rows_of(matrix: CSR, perm: Tensor) -> CSR:
     """``matrix[perm, :]``."""
-    if matrix.values.device.type == "cpu":
+    if _on_scipy(matrix.values):
         return from_scipy(to_scipy(matrix)[perm.numpy()])
     start, end = matrix.indptr[perm].long(), matrix.indptr[perm + 1].long()
     indptr = cumsum(end - start)
@@ -146,7 +146,7 @@ def submatrix(matrix: CSR, perm: Tensor) -> CSR:
 def columns_of(matrix: CSR, perm: Tensor) -> CSR:
     """``matrix[:, perm]``: column j of the result is column ``perm[j]``."""
     shape = (matrix.shape[0], perm.size(0))
-    if matrix.values.device.type == "cpu":
+    if _on_scipy(matrix.values):
         return from_scipy(to_scipy(matrix)[:, perm.numpy()])
     position = perm.new_full((matrix.shape[1],), -1)
     position[perm] = torch.arange(perm.size(0), device=perm.device)
@@ -248,7 +248,7 @@ def restricted_square(
 
 def multiply(left: CSR, right: CSR, products: int | None = None) -> CSR:
     """``left @ right``, sparse; entries that cancel to zero stay."""
-    if left.values.device.type != "cpu":
+    if not _on_scipy(left.values):
         out = torch.sparse.mm(_to_torch(left), _to_torch(right))
         return CSR(
             out.crow_indices(), out.col_indices(), out.values(), (left.shape[0], right.shape[1])
@@ -309,13 +309,13 @@ def _dense_rows(matrix: CSR, start: int, end: int) -> Tensor:
         matrix.values[lo:hi],
         (end - start, matrix.shape[1]),
     )
-    if matrix.values.device.type == "cpu":
+    if _on_scipy(matrix.values):
         return torch.from_numpy(to_scipy(block).toarray())
     return _to_torch(block).to_dense()
 
 
 def _to_csr(dense: Tensor) -> CSR:
-    if dense.device.type == "cpu":
+    if _on_scipy(dense):
         return from_scipy(sp.csr_matrix(dense.numpy()))
     sparse = dense.to_sparse_csr()
     return CSR(
@@ -342,3 +342,9 @@ def _to_torch(matrix: CSR) -> Tensor:
 
 def _indptr(row: Tensor, num_rows: int) -> Tensor:
     return cumsum(torch.bincount(row, minlength=num_rows)).to(torch.int32)
+
+
+def _on_scipy(tensor: Tensor) -> bool:
+    """Whether scipy multiplies, or torch.sparse: asked here alone, so that tests without a GPU can
+    send CPU tensors down the other path."""
+    return tensor.device.type == "cpu"
