@@ -1,0 +1,145 @@
+"""What a training run is made of. No torch in here: ``pyg-gunet --help`` reads it too."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from typing import Any
+
+
+def _option(default: Any, help: str, **metadata: Any) -> Any:
+    return field(default=default, metadata={"help": help, **metadata})
+
+
+@dataclass(frozen=True)
+class Settings:
+    r"""The settings of a run, plain Python values only, so that a checkpoint can hold them.
+
+    Where the default is ``None``, the task decides by the data set (:meth:`filled`).
+
+    Raises:
+        ValueError, TypeError: If a value is out of range or of the wrong type.
+
+    Example:
+        >>> Settings(dataset="ring", epochs=10).depth
+        3
+        >>> Settings(epochs=0)
+        Traceback (most recent call last):
+        ValueError: 'epochs' must be at least 1 (got 0)
+    """
+
+    dataset: str = _option("bunny", "name of a data set, or path to a graph file")
+    root: str = _option("data", "folder of Planetoid and TU files", resume=True)
+    task: str = _option("autoencode", "what to train: autoencode, classify")
+    epochs: int | None = _option(
+        None, "passes over the training data (one graph: steps)", low=1, resume=True
+    )
+    batch_size: int = _option(32, "graphs per step, in data sets of many graphs", low=1)
+    lr: float | None = _option(None, "learning rate of Adam, which falls along a cosine", above=0)
+    weight_decay: float | None = _option(None, "L2 penalty", low=0)
+    patience: int = _option(
+        0, "stop after so many epochs without a better validation value; 0: never", low=0
+    )
+    seed: int = _option(0, "seed of weights, splits, order and dropout", low=0)
+    hidden_channels: int = _option(64, "width of hidden layers", low=1)
+    latent_channels: int | None = _option(
+        None, "latent floats per node of the coarsest level (autoencode)", low=1
+    )
+    depth: int = _option(3, "number of poolings", low=1, high=32)
+    pool_ratios: tuple[float | int, ...] = _option(
+        (0.5,), "nodes kept by each pooling: shares below 1 (0.5) or counts (100)"
+    )
+    select: str | None = _option(None, "how nodes are kept: topk, spread")
+    connect: str = _option("two_hop", "edges between kept nodes: two_hop, induced")
+    skip: str | None = _option(None, "skip connections: none, sum, cat")
+    norm: str = _option("none", "normalisation, by PyG's name for it (graph_norm, ...)")
+    dropout: float | None = _option(None, "dropout on hidden features", low=0, high=0.99)
+    loss_fn: str | None = _option(None, "error to minimise: mse, sce (autoencode)")
+    normalize: str | None = _option(
+        None,
+        "what the network sees: center (less the mean, over one common deviation), "
+        "rows (rows sum to 1), none",
+    )
+    accelerator: str = _option("auto", "where to train: auto, cpu, gpu", resume=True)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.pool_ratios, list):  # a tuple comes back from JSON as a list
+            object.__setattr__(self, "pool_ratios", tuple(self.pool_ratios))
+        for item in dataclasses.fields(self):
+            _check(item.name, getattr(self, item.name), item.type, item.metadata)
+        _choice("skip", self.skip, (None, "none", "sum", "cat"))
+        _choice("loss_fn", self.loss_fn, (None, "mse", "sce"))
+        _choice("normalize", self.normalize, (None, "center", "rows", "none"))
+        _choice("accelerator", self.accelerator, ("auto", "cpu", "gpu"))
+        if len(self.pool_ratios) not in (1, self.depth):
+            raise ValueError(
+                f"'pool_ratios' must hold one value, or one per pooling, {self.depth} of them "
+                f"(got {list(self.pool_ratios)})"
+            )
+
+    @property
+    def ratios(self) -> list[float | int]:
+        """One pool ratio per level."""
+        return list(self.pool_ratios) * (self.depth if len(self.pool_ratios) == 1 else 1)
+
+    def filled(self, **defaults: Any) -> Settings:
+        """These settings, with `defaults` where the value is None."""
+        missing = {k: v for k, v in defaults.items() if getattr(self, k) is None}
+        return dataclasses.replace(self, **missing)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint or JSON."""
+        return {**dataclasses.asdict(self), "pool_ratios": list(self.pool_ratios)}
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Settings:
+        """Settings from :meth:`as_dict`.
+
+        Raises:
+            ValueError, TypeError: If a name is unknown or a value is wrong.
+        """
+        if not isinstance(values, dict):
+            raise TypeError(f"'settings' must be a dict (got {type(values).__name__})")
+        unknown = set(map(str, values)) - {item.name for item in dataclasses.fields(cls)}
+        if unknown:
+            raise ValueError(f"'settings' hold unknown names (got {sorted(unknown)})")
+        return cls(**values)
+
+
+def _check(name: str, value: Any, kind: Any, metadata: Any) -> None:
+    if value is None and "None" in kind:
+        return
+    if kind.startswith("str"):
+        if not isinstance(value, str):
+            raise TypeError(f"'{name}' must be a str (got {value!r})")
+        return
+    if kind.startswith("tuple"):
+        if not isinstance(value, tuple):
+            raise TypeError(f"'{name}' must be a tuple (got {value!r})")
+        for ratio in value:
+            _check(name, ratio, "float", {"above": 0})
+            if not isinstance(ratio, Integral) and ratio > 1:
+                raise ValueError(f"'{name}' must lie in (0, 1] as a share (got {ratio!r})")
+        return
+    wanted: Any = Integral if kind.startswith("int") else Real
+    if isinstance(value, bool) or not isinstance(value, wanted):
+        raise TypeError(
+            f"'{name}' must be {'an int' if wanted is Integral else 'a number'} (got {value!r})"
+        )
+    if not math.isfinite(value):
+        raise ValueError(f"'{name}' must be finite (got {value!r})")
+    low, high = metadata.get("low", -math.inf), metadata.get("high", math.inf)
+    if value < low:
+        raise ValueError(f"'{name}' must be at least {low} (got {value!r})")
+    if value > high:
+        raise ValueError(f"'{name}' must be at most {high} (got {value!r})")
+    if "above" in metadata and value <= metadata["above"]:
+        raise ValueError(f"'{name}' must be above {metadata['above']} (got {value!r})")
+
+
+def _choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    if value not in choices:
+        options = ", ".join(repr(choice) for choice in choices if choice is not None)
+        raise ValueError(f"'{name}' must be one of {options} (got {value!r})")

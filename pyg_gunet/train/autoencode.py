@@ -1,0 +1,150 @@
+"""The task ``autoencode``: node features through a small latent and back."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data, InMemoryDataset
+
+from pyg_gunet.nn.autoencoder import GraphUNetAutoEncoder
+from pyg_gunet.nn.levels import Hierarchy
+from pyg_gunet.settings import Settings
+from pyg_gunet.train.baselines import mean_mse, pca_mse
+from pyg_gunet.train.pictures import draw_reconstruction
+from pyg_gunet.train.tasks import GraphModule, Splits, Task, graph_splits, register_task
+
+COUNTING = (
+    "floats of z over all test nodes; PCA keeps as many scores (whole components, then the largest "
+    "scores of the next one), its mean and axes come from the training nodes and are not counted, "
+    "nor are our weights and the kept nodes"
+)
+
+
+class AutoEncode(GraphModule):
+    r"""A :class:`GraphUNetAutoEncoder` that is trained on the features of all nodes.
+
+    With ``normalize='center'`` the network sees features less their mean, over one deviation that
+    all channels share: the loss is then the share of the variance that is lost, and 1 is what
+    predicting the mean costs.
+    """
+
+    def __init__(self, settings: dict[str, Any], channels: dict[str, int]) -> None:
+        super().__init__(settings, channels)
+        s = self.settings
+        self.net = GraphUNetAutoEncoder(
+            channels["in_channels"],
+            s.hidden_channels,
+            s.latent_channels,
+            s.depth,
+            s.ratios,
+            skip=s.skip or "none",
+            select=s.select or "spread",
+            connect=s.connect,
+            norm=None if s.norm == "none" else s.norm,
+            dropout=s.dropout or 0.0,
+            loss_fn=s.loss_fn or "mse",
+        )
+
+    def encode(self, data: Data) -> tuple[Tensor, Hierarchy]:
+        """``(z, hierarchy)`` of a graph or a batch."""
+        x = self.scaled(data)
+        return self.net.encode(x, data.edge_index, data.get("batch"), data.get("edge_weight"))
+
+    def forward(self, data: Data) -> tuple[Tensor, Tensor]:
+        """``(x_hat, z)``, the reconstruction [N, F] in the units of the data set."""
+        z, hierarchy = self.encode(data)
+        return self.net.decode(z, hierarchy) * self.scale + self.mean, z
+
+    def terms(self, data: Data) -> dict[str, Tensor]:
+        z, hierarchy = self.encode(data)
+        x = self.scaled(data)
+        return {"reconstruction": self.net.loss(self.net.decode(z, hierarchy), x)}
+
+    def embed(self, data: Data, level: str) -> dict[str, Tensor]:
+        """Embeddings `z` of nodes, of graphs, or of the coarsest level's nodes (``'latent'``).
+
+        Beside `z` go the graph of every row (`graph`) and, for ``'latent'``, its node in the input
+        (`node`).
+        """
+        batch = data.get("batch")
+        if batch is None:
+            batch = torch.zeros(data.num_nodes, dtype=torch.long)
+        if level == "latent":
+            z, hierarchy = self.encode(data)
+            node = kept_nodes(hierarchy)
+            return {"z": z, "graph": batch[node], "node": node}
+        x = self.scaled(data)
+        z = self.net.embed(x, data.edge_index, batch, data.get("edge_weight"), level=level)
+        return {"z": z, "graph": batch if level == "nodes" else torch.arange(z.size(0))}
+
+
+def kept_nodes(hierarchy: Hierarchy) -> Tensor:
+    """The input's node behind every node of the coarsest level, [K]."""
+    node = hierarchy.perms[0]
+    for perm in hierarchy.perms[1:]:
+        node = node[perm]
+    return node
+
+
+def channels(dataset: InMemoryDataset) -> dict[str, int]:
+    return {"in_channels": int(dataset.num_node_features)}
+
+
+def defaults(settings: Settings, dataset: InMemoryDataset) -> dict[str, Any]:
+    """What measurement found good for graphs of this size.
+
+    The latent gets about a third of the input's floats, at most `hidden_channels` per node.
+    """
+    kept = math.prod(ratio for ratio in settings.ratios if isinstance(ratio, float))
+    latent = math.ceil(dataset.num_node_features / 3 / kept - 0.01)
+    return {
+        "epochs": 500 if len(dataset) == 1 else 100,
+        "lr": 5e-3,
+        "weight_decay": 0.0,
+        "latent_channels": min(max(latent, 1), settings.hidden_channels),
+        "select": "spread",
+        "skip": "none",
+        "dropout": 0.0,
+        "loss_fn": "mse",
+        "normalize": "center",
+    }
+
+
+@torch.no_grad()
+def report(
+    module: AutoEncode, splits: Splits, folder: Path | None
+) -> tuple[dict[str, Any], list[Path]]:
+    """The error on the test part beside the two baselines, and a picture."""
+    truth, outputs, floats, first = [], [], 0, None
+    for data in splits.test:
+        data = data.to(module.device)
+        x_hat, z = module(data)
+        truth.append(module.features(data).cpu())
+        outputs.append(x_hat.cpu())
+        floats += z.numel()
+        first = (data.cpu(), x_hat.cpu()) if first is None else first
+    x, x_hat = torch.cat(truth), torch.cat(outputs)
+    train_x = torch.cat([module.features(data.cpu()) for data in splits.train])
+    pca, components = pca_mse(train_x, x, floats)
+    figures = {
+        "mse": (x_hat.double() - x.double()).square().mean().item(),
+        "baselines": {"predict the mean": mean_mse(train_x, x), "PCA of equal latent size": pca},
+        "latent_floats": floats,
+        "latent_floats_per_node": floats / x.size(0),
+        "input_floats_per_node": x.size(1),
+        "pca_components": components,
+        "counting": COUNTING,
+    }
+    pictures = []
+    if folder is not None and first is not None:
+        data, x_hat = first
+        pictures.append(folder / "reconstruction.png")
+        draw_reconstruction(pictures[-1], data, module.features(data), x_hat)
+    return figures, pictures
+
+
+register_task(Task("autoencode", AutoEncode, channels, defaults, graph_splits, report))
