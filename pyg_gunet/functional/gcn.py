@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from pyg_gunet.functional.spgemm import CSR
-from pyg_gunet.functional.spmm import csr_matmul
+from pyg_gunet.functional.spmm import apply_map, csr_matmul
 from pyg_gunet.functional.structure import Propagation
 
 
@@ -53,7 +51,7 @@ class GCNPropagation(Propagation):
 
     def matmul(self, x: Tensor) -> Tensor:
         """Propagates `x` [N, F] along the edges, from source to target."""
-        return _Propagate.apply(x, self)
+        return apply_map(self, x)
 
     def apply(self, x: Tensor, transposed: bool) -> Tensor:
         """The map or its transpose, without gradient."""
@@ -61,21 +59,6 @@ class GCNPropagation(Propagation):
         inner = x.to(self.scale.dtype)
         out = _product(matrix, inner * self.scale).mul_(self.scale)
         return out.addcmul_(self.extra, inner).to(x.dtype)
-
-
-class _Propagate(torch.autograd.Function):
-    """A fixed linear map; its backward is itself transposed, so gradients of any order exist."""
-
-    @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, x: Tensor, op: GCNPropagation, transposed: bool = False
-    ) -> Tensor:
-        ctx.op, ctx.transposed = op, transposed
-        return op.apply(x, transposed)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
-        return _Propagate.apply(grad, ctx.op, not ctx.transposed), None, None
 
 
 def _product(matrix: CSR | Tensor, x: Tensor) -> Tensor:
