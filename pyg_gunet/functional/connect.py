@@ -121,6 +121,7 @@ def _two_hop(
     max_products: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     dtype = torch.get_default_dtype() if edge_weight is None else edge_weight.dtype
+    perm = perm.long()
     adjacency = Adjacency.from_edge_index(
         edge_index, edge_weight, num_nodes, dtype, max_products=max_products
     )
@@ -163,7 +164,7 @@ def two_hop_weight_grad(
     """The gradient [E] in `edge_weight` of walk counts whose gradient is `grad_out` [E']."""
     device, size = perm.device, perm.size(0)
     # A node beyond all edges cannot be reached: N is only needed up to the largest index in use.
-    num_nodes = int(torch.cat([edge_index.view(-1), perm, perm.new_zeros(1)]).max()) + 1
+    num_nodes = int(torch.cat([edge_index.reshape(-1), perm, perm.new_zeros(1)]).max()) + 1
     position = torch.full((num_nodes,), -1, dtype=torch.long, device=device)
     position[perm] = torch.arange(size, device=device)
     compute = torch.promote_types(edge_weight.dtype, torch.float32)
@@ -174,8 +175,9 @@ def two_hop_weight_grad(
     row = torch.cat([edge_index[0][proper].long(), nodes])
     col = torch.cat([edge_index[1][proper].long(), nodes])
     edge = torch.cat([proper, torch.full_like(nodes, edge_weight.size(0))])
-    weight = torch.cat([edge_weight.detach()[proper].to(compute), grad_out.new_ones(num_nodes)])
-    weight = weight.to(compute)
+    # Not detached: the gradient itself depends on the weights, and double backward follows it.
+    ones = torch.ones(num_nodes, dtype=compute, device=device)
+    weight = torch.cat([edge_weight[proper].to(compute), ones])
 
     from_kept = (position[row] >= 0).nonzero().view(-1)  # entries of B[i, :]
     to_kept = (position[col] >= 0).nonzero().view(-1)  # entries of B[:, i], grouped by row

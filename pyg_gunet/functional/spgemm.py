@@ -229,7 +229,7 @@ def restricted_square(
     right = transpose(left_rows) if symmetric else columns_of(matrix, perm)
     products = count_products(left_rows, right)
     check_products(products, size, max_products, matrix.values.device)
-    if _fills_up(left_rows, products, size, symmetric):
+    if _fills_up(left_rows, right, products, symmetric):
         result = _dense_product(
             lambda a, b: _dense_rows(left_rows, a, b),
             (lambda a, b: _dense_rows(left_rows, a, b).t())
@@ -254,6 +254,10 @@ def multiply(left: CSR, right: CSR, products: int | None = None) -> CSR:
             out.crow_indices(), out.col_indices(), out.values(), (left.shape[0], right.shape[1])
         )
     products = count_products(left, right) if products is None else products
+    return _with_cancelled(_scipy_product(left, right, products), left, right)
+
+
+def _scipy_product(left: CSR, right: CSR, products: int) -> CSR:
     a, b = to_scipy(left), to_scipy(right)
     threads = torch.get_num_threads()
     if threads == 1 or products < THREADS_FROM:
@@ -269,13 +273,35 @@ def multiply(left: CSR, right: CSR, products: int | None = None) -> CSR:
     return from_scipy(sp.vstack(blocks, format="csr"))
 
 
-def _fills_up(left: CSR, products: int, size: int, symmetric: bool) -> bool:
+def _with_cancelled(product: CSR, left: CSR, right: CSR) -> CSR:
+    """``left @ right`` with the entries that came out as zero, which scipy leaves out.
+
+    An edge of weight zero still has a gradient, and without its diagonal entry a level would lack
+    the identity.
+    """
+    factors = [m.values for m in (left, right) if m.nnz]
+    # Sums of positive products that cannot underflow are positive.
+    least = torch.finfo(product.values.dtype).tiny ** 0.5
+    if all(bool(values.min() >= least) for values in factors):
+        return product
+    ones = [m._replace(values=torch.ones_like(m.values)) for m in (left, right)]
+    full = _scipy_product(*ones, count_products(left, right))
+    if full.nnz == product.nnz:
+        return product
+    full = sort_columns(full)
+    (row, col, _), (own_row, own_col, values) = to_coo(full), to_coo(product)
+    place = torch.searchsorted(row * full.shape[1] + col, own_row * full.shape[1] + own_col)
+    return full._replace(values=torch.zeros_like(full.values).index_copy_(0, place, values))
+
+
+def _fills_up(left: CSR, right: CSR, products: int, symmetric: bool) -> bool:
     """Whether BLAS beats the sparse kernel on ``B[i, :] @ B[:, i]``, at no more memory."""
-    flops = size * size * left.shape[1] * (0.6 if symmetric else 1.0)
+    flops = left.shape[0] * right.shape[1] * left.shape[1] * (0.6 if symmetric else 1.0)
     if left.nnz == 0 or products / SPARSE_RATE < flops / DENSE_RATE:
         return False
     # Signed weights can cancel and tiny ones underflow: only the sparse product keeps such edges.
-    return bool(left.values.min() >= DENSE_MIN_VALUE)
+    factors = [left.values] if symmetric else [left.values, right.values]
+    return all(bool(values.min() >= DENSE_MIN_VALUE) for values in factors)
 
 
 def _dense_product(
