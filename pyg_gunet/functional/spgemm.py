@@ -284,8 +284,9 @@ def _with_cancelled(product: CSR, left: CSR, right: CSR) -> CSR:
     least = torch.finfo(product.values.dtype).tiny ** 0.5
     if all(bool(values.min() >= least) for values in factors):
         return product
-    ones = [m._replace(values=torch.ones_like(m.values)) for m in (left, right)]
-    full = _scipy_product(*ones, count_products(left, right))
+    left = left._replace(values=torch.ones_like(left.values))
+    right = right._replace(values=torch.ones_like(right.values))
+    full = _scipy_product(left, right, count_products(left, right))
     if full.nnz == product.nnz:
         return product
     full = sort_columns(full)
@@ -363,7 +364,7 @@ def _set_unit_diagonal(matrix: CSR) -> CSR:
 
 
 def _to_torch(matrix: CSR) -> Tensor:
-    return torch.sparse_csr_tensor(*matrix.parts, size=matrix.shape)
+    return torch.sparse_csr_tensor(*matrix.parts, size=matrix.shape, check_invariants=False)
 
 
 def _indptr(row: Tensor, num_rows: int) -> Tensor:

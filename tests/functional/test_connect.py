@@ -1,0 +1,518 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch_geometric.utils import remove_self_loops, subgraph
+
+from pyg_gunet.functional import adjacency, connect, spgemm
+from pyg_gunet.functional.adjacency import Adjacency
+from pyg_gunet.functional.connect import count_products, induced, two_hop
+from tests.conftest import (
+    Graph,
+    dense_adjacency,
+    dense_two_hop,
+    graphs_with_perm,
+    permuted,
+    random_batch,
+    random_graph,
+    to_dense,
+)
+
+
+def force_dense(monkeypatch: pytest.MonkeyPatch, share: float = 0.0) -> None:
+    """Makes every product that may be dense dense."""
+    monkeypatch.setattr(spgemm, "SPARSE_RATE", 1e-30)
+    monkeypatch.setattr(adjacency, "DENSE_SHARE", share)
+
+
+# --- two_hop against the dense square
+
+
+@settings(max_examples=200)
+@given(graphs_with_perm())
+def test_two_hop_is_the_dense_square_on_the_kept_nodes(drawn):
+    graph, perm = drawn
+    edge_index, weight = two_hop(graph.edge_index, graph.edge_weight, perm, graph.num_nodes)
+    expected = dense_two_hop(graph.dense(), perm)
+    assert torch.equal(to_dense(edge_index, weight, perm.numel()), expected)
+    assert weight.dtype == (
+        torch.get_default_dtype() if graph.edge_weight is None else torch.float64
+    )
+    # Sorted by source, then target; and no self loop.
+    key = edge_index[0] * perm.numel() + edge_index[1]
+    assert bool((key[1:] > key[:-1]).all())
+    assert bool((edge_index[0] != edge_index[1]).all())
+
+
+@settings(max_examples=100)
+@given(drawn=graphs_with_perm())
+def test_two_hop_on_either_backend(backend, drawn):
+    graph, perm = drawn
+    edge_index, weight = two_hop(graph.edge_index, graph.edge_weight, perm, graph.num_nodes)
+    expected = dense_two_hop(graph.dense(), perm)
+    assert torch.equal(to_dense(edge_index, weight, perm.numel()), expected)
+
+
+@settings(max_examples=40)
+@given(drawn=graphs_with_perm())
+@pytest.mark.parametrize("share", [0.0, 0.3, 2.0])
+def test_two_hop_through_blas(monkeypatch, backend, share, drawn):
+    force_dense(monkeypatch, share)
+    graph, perm = drawn
+    edge_index, weight = two_hop(graph.edge_index, graph.edge_weight, perm, graph.num_nodes)
+    expected = dense_two_hop(graph.dense(), perm)
+    assert torch.equal(to_dense(edge_index, weight, perm.numel()), expected)
+
+
+@settings(max_examples=60)
+@given(drawn=graphs_with_perm())
+def test_edges_are_the_same_from_the_dense_and_the_sparse_product(drawn):
+    """Entries that cancel, and edges of weight zero, are edges on either path."""
+    graph, perm = drawn
+    sparse = two_hop(graph.edge_index, graph.edge_weight, perm, graph.num_nodes)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        force_dense(monkeypatch)
+        dense = two_hop(graph.edge_index, graph.edge_weight, perm, graph.num_nodes)
+    assert torch.equal(sparse[0], dense[0])
+    assert torch.equal(sparse[1], dense[1])
+
+
+def test_walks_that_cancel_stay_edges_when_only_the_second_steps_are_negative(monkeypatch):
+    # 0 -> 1 -> 4 and 0 -> 2 -> 4 with 1 and 2 dropped: the minus stands in B[:, i] alone.
+    edge_index = torch.tensor([[0, 0, 1, 2], [1, 2, 4, 4]])
+    weight = torch.tensor([1.0, 1.0, 1.0, -1.0])
+    perm = torch.tensor([0, 4])
+    for dense in (False, True):
+        if dense:
+            force_dense(monkeypatch)
+        index, value = two_hop(edge_index, weight, perm, 5)
+        assert index.tolist() == [[0], [1]]
+        assert value.tolist() == [0.0]
+
+
+def test_return_walks_that_cancel_leave_the_identity_in_place(backend):
+    """0 -> 1 -> 0 counts -1 and the identity +1: their sum, zero, must not lose the diagonal."""
+    edge_index = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
+    weight = torch.tensor([1.0, -1.0, 1.0, 1.0], dtype=torch.float64)
+    perm = torch.tensor([0, 1, 2])
+    level = Adjacency.from_edge_index(edge_index, weight, 3, torch.float64)
+    expected = dense_adjacency(edge_index, weight, 3, torch.float64)
+    for _ in range(2):
+        level, expected = level.pool(perm), dense_two_hop(expected, perm)
+        assert torch.equal(to_dense(*level.edges(), 3), expected)
+
+
+@settings(max_examples=100)
+@given(graphs_with_perm(), st.integers(1, 3))
+def test_levels_repeat_two_hop(drawn, depth):
+    graph, perm = drawn
+    level = Adjacency.from_edge_index(*graph, torch.float64)
+    expected = graph.dense()
+    for _ in range(depth):
+        level, expected = level.pool(perm), dense_two_hop(expected, perm)
+        assert torch.equal(to_dense(*level.edges(), perm.numel()), expected)
+        perm = torch.arange(perm.numel()).flip(0)[: max(1, perm.numel() - 1)]
+
+
+@pytest.mark.parametrize("directed", [False, True])
+@pytest.mark.parametrize("dense", [False, True])
+def test_large_graphs_in_blocks(directed, dense, backend, monkeypatch):
+    """Two blocks of rows: 700 kept nodes."""
+    if dense:
+        force_dense(monkeypatch)
+    else:
+        monkeypatch.setattr(spgemm, "SPARSE_RATE", 1e30)
+    graph = random_graph(1_000, 8_000, directed=directed, dtype=torch.float64)
+    perm = torch.randperm(1_000, generator=torch.Generator().manual_seed(0))[:700]
+    level = Adjacency.from_edge_index(*graph, torch.float64)
+    assert level.symmetric is not directed
+    pooled = level.pool(perm)
+    assert pooled.is_dense is dense
+    expected = dense_two_hop(graph.dense(), perm)
+    torch.testing.assert_close(to_dense(*pooled.edges(), 700), expected)
+    again = pooled.pool(perm[perm < 700])
+    expected = dense_two_hop(expected, perm[perm < 700])
+    torch.testing.assert_close(to_dense(*again.edges(), again.num_nodes), expected)
+
+
+@pytest.mark.parametrize("directed", [False, True])
+def test_threads_change_nothing(directed, num_threads, monkeypatch):
+    monkeypatch.setattr(spgemm, "THREADS_FROM", 0)
+    monkeypatch.setattr(spgemm, "DENSE_RATE", 1e-30)
+    graph = random_graph(300, 1_500, directed=directed, dtype=torch.float64)
+    perm = torch.randperm(300)[:200]
+    results = []
+    for threads in (1, 2, 5):
+        num_threads(threads)
+        results.append(two_hop(*graph[:2], perm, 300))
+    for other in results[1:]:
+        assert torch.equal(other[0], results[0][0])
+        assert torch.equal(other[1], results[0][1])
+    expected = dense_two_hop(graph.dense(), perm)
+    torch.testing.assert_close(to_dense(*results[2], 200), expected)
+
+
+def test_threads_on_fewer_rows_than_threads(num_threads, monkeypatch):
+    monkeypatch.setattr(spgemm, "THREADS_FROM", 0)
+    monkeypatch.setattr(spgemm, "DENSE_RATE", 1e-30)
+    num_threads(4)
+    index, weight = two_hop(torch.tensor([[0, 1], [1, 2]]), None, torch.tensor([2, 0]), 3)
+    assert index.tolist() == [[1], [0]]
+    assert weight.tolist() == [1.0]
+
+
+def test_weights_of_every_dtype():
+    graph = random_graph(20, 60)
+    perm = torch.arange(0, 20, 2)
+    expected = dense_two_hop(graph.dense(), perm)
+    for dtype, tolerance in (
+        (torch.float16, 1e-2),
+        (torch.bfloat16, 1e-1),
+        (torch.float32, 1e-5),
+        (torch.float64, 1e-6),
+    ):
+        index, weight = two_hop(graph.edge_index, graph.edge_weight.to(dtype), perm, 20)
+        assert weight.dtype == dtype
+        torch.testing.assert_close(
+            to_dense(index, weight, 10), expected, atol=tolerance, rtol=tolerance
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_index_dtypes(dtype, backend):
+    graph = random_graph(20, 60)
+    perm = torch.arange(0, 20, 2)
+    index, weight = two_hop(graph.edge_index.to(dtype), graph.edge_weight, perm.to(dtype), 20)
+    assert index.dtype == dtype
+    expected = two_hop(*graph[:2], perm, 20)
+    assert torch.equal(index.long(), expected[0])
+    torch.testing.assert_close(weight, expected[1])
+
+
+def test_views_as_input():
+    """Neither transposed edges nor expanded weights must be contiguous."""
+    graph = random_graph(20, 60)
+    perm = torch.arange(20)[::2]
+    rows = graph.edge_index.t().contiguous().t()
+    assert not rows.is_contiguous()
+    weight = torch.full((1,), 0.5).expand(60).clone().requires_grad_()
+    expanded = torch.full((1,), 0.5, requires_grad=True)
+    expected = two_hop(graph.edge_index, weight, perm, 20)[1]
+    expected.sum().backward()
+    out = two_hop(rows, expanded.expand(60), perm, 20)[1]
+    out.sum().backward()
+    assert torch.equal(out, expected)
+    torch.testing.assert_close(expanded.grad, weight.grad.sum().view(1))
+
+
+def test_inputs_are_left_alone(backend):
+    graph = random_graph(20, 60)
+    before = graph.edge_index.clone(), graph.edge_weight.clone()
+    index, weight = two_hop(*graph[:2], torch.arange(20), 20)
+    weight.fill_(7)
+    assert torch.equal(graph.edge_index, before[0])
+    assert torch.equal(graph.edge_weight, before[1])
+
+
+@pytest.mark.parametrize("num_nodes", [0, 3])
+def test_no_edges_and_no_nodes(num_nodes, backend):
+    for kept in {0, num_nodes}:
+        none = torch.empty(2, 0, dtype=torch.long)
+        for weight in (None, torch.empty(0), torch.empty(0, requires_grad=True)):
+            index, out = two_hop(none, weight, torch.arange(kept), num_nodes)
+            assert index.shape == (2, 0)
+            assert out.shape == (0,)
+            if weight is not None and weight.requires_grad:
+                out.sum().backward()
+                assert weight.grad.shape == (0,)
+
+
+def test_batch_equals_alone():
+    data = random_batch(dtype=torch.float64)
+    generator = torch.Generator().manual_seed(3)
+    perms = [torch.randperm(p.num_nodes, generator=generator) for p in data.parts]
+    perms = [perm[: (perm.numel() + 1) // 2] for perm in perms]
+    perm = torch.cat([p + start for p, start in zip(perms, data.offsets)])
+    for function in (two_hop, induced):
+        index, weight = function(data.edge_index, data.edge_weight, perm, data.num_nodes)
+        start = 0
+        for part, own in zip(data.parts, perms):
+            inside = (index[0] >= start) & (index[0] < start + own.numel())
+            alone = function(part.edge_index, part.edge_weight, own, part.num_nodes)
+            assert torch.equal(index[:, inside] - start, alone[0])
+            torch.testing.assert_close(weight[inside], alone[1], atol=1e-12, rtol=0)
+            start += own.numel()
+
+
+@settings(max_examples=50)
+@given(graphs_with_perm(), st.randoms(use_true_random=False))
+def test_renamed_nodes_rename_the_result(drawn, random):
+    graph, perm = drawn
+    order = list(range(graph.num_nodes))
+    random.shuffle(order)
+    order = torch.tensor(order)
+    place = torch.empty_like(order)
+    place[order] = torch.arange(order.numel())
+    renamed = permuted(graph, order)
+    first = two_hop(*graph[:2], perm, graph.num_nodes)
+    second = two_hop(*renamed[:2], place[perm], graph.num_nodes)
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
+
+
+# --- gradients
+
+
+def dense_grad(graph: Graph, perm, weight, upstream):
+    """The gradient of <upstream, A'> through a dense square."""
+    weight = weight.detach().clone().requires_grad_()
+    a = dense_adjacency(graph.edge_index, weight, graph.num_nodes, weight.dtype)
+    (dense_two_hop(a, perm) * upstream).sum().backward()
+    return weight.grad
+
+
+@settings(max_examples=60)
+@given(graphs_with_perm(weights=("positive", "signed")), st.integers(0, 2**16))
+@pytest.mark.parametrize("chunk", [None, 3])
+def test_gradient_against_dense_autograd(chunk, drawn, seed):
+    graph, perm = drawn
+    upstream = torch.randn(
+        perm.numel(), perm.numel(), generator=torch.Generator().manual_seed(seed)
+    ).double()
+    weight = graph.edge_weight.clone().requires_grad_()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        if chunk:
+            monkeypatch.setattr(connect, "PRODUCTS_PER_CHUNK", chunk)
+        index, out = two_hop(graph.edge_index, weight, perm, graph.num_nodes)
+        (out * upstream[index[0], index[1]]).sum().backward()
+    expected = dense_grad(graph, perm, weight, upstream)
+    torch.testing.assert_close(weight.grad, expected)
+
+
+def test_gradient_through_the_dense_path(monkeypatch):
+    force_dense(monkeypatch)
+    graph = random_graph(12, 60, dtype=torch.float64)
+    perm = torch.tensor([4, 0, 7, 11, 2])
+    upstream = torch.randn(5, 5, dtype=torch.float64)
+    weight = graph.edge_weight.requires_grad_()
+    index, out = two_hop(graph.edge_index, weight, perm, 12)
+    (out * upstream[index[0], index[1]]).sum().backward()
+    torch.testing.assert_close(weight.grad, dense_grad(graph, perm, weight, upstream))
+
+
+def test_gradcheck_and_gradgradcheck():
+    graph = random_graph(8, 20, dtype=torch.float64)
+    perm = torch.tensor([5, 1, 0, 7])
+    weight = graph.edge_weight.requires_grad_()
+
+    def function(w):
+        return two_hop(graph.edge_index, w, perm, 8)[1]
+
+    assert torch.autograd.gradcheck(function, weight)
+    assert torch.autograd.gradgradcheck(function, weight)
+
+
+def test_gradient_through_two_levels():
+    graph = random_graph(9, 25, dtype=torch.float64)
+    perm, second = torch.tensor([5, 1, 0, 7, 3]), torch.tensor([4, 0, 2])
+
+    def function(w):
+        index, out = two_hop(graph.edge_index, w, perm, 9)
+        return two_hop(index, out, second, 5)[1]
+
+    assert torch.autograd.gradcheck(function, graph.edge_weight.requires_grad_())
+
+
+def test_gradient_only_where_asked_for():
+    graph = random_graph(9, 25)
+    perm = torch.arange(5)
+    assert not two_hop(*graph[:2], perm, 9)[1].requires_grad
+    weight = graph.edge_weight.clone().requires_grad_()
+    assert two_hop(graph.edge_index, weight, perm, 9)[1].requires_grad
+    with torch.no_grad():
+        assert not two_hop(graph.edge_index, weight, perm, 9)[1].requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_gradient_of_half_weights(dtype):
+    graph = random_graph(9, 25)
+    weight = graph.edge_weight.to(dtype).requires_grad_()
+    two_hop(graph.edge_index, weight, torch.arange(5), 9)[1].sum().backward()
+    full = graph.edge_weight.to(dtype).float().requires_grad_()
+    two_hop(graph.edge_index, full, torch.arange(5), 9)[1].sum().backward()
+    assert weight.grad.dtype == dtype
+    torch.testing.assert_close(weight.grad.float(), full.grad, atol=0.05, rtol=0.02)
+
+
+# --- the number of products and its limit
+
+
+@settings(max_examples=100)
+@given(drawn=graphs_with_perm())
+def test_product_count_against_listing_them(backend, drawn):
+    graph, perm = drawn
+    b = (
+        dense_adjacency(
+            graph.edge_index, torch.ones(graph.num_edges), graph.num_nodes, torch.float64
+        )
+        + torch.eye(graph.num_nodes)
+    ) > 0
+    expected = sum(
+        int(b[s, j]) and int(b[j, t])
+        for s in perm.tolist()
+        for j in range(graph.num_nodes)
+        for t in perm.tolist()
+    )
+    assert count_products(graph.edge_index, perm, graph.num_nodes) == expected
+
+
+def test_limit_of_products():
+    graph = random_graph(30, 100)
+    perm = torch.arange(15)
+    products = count_products(graph.edge_index, perm, 30)
+    assert two_hop(*graph[:2], perm, 30, max_products=products)[0].size(1) > 0
+    with pytest.raises(spgemm.ProductLimitError) as error:
+        two_hop(*graph[:2], perm, 30, max_products=products - 1)
+    assert isinstance(error.value, MemoryError)
+    message = str(error.value)
+    assert f"{products:,} products" in message
+    assert f"max_products={products - 1:,}" in message
+    assert "15 kept nodes" in message
+    for way_out in ("'walk'", "'sampled'", "'induced'", "'ratio'", "'max_products'"):
+        assert way_out in message
+
+
+def test_limit_from_the_memory(monkeypatch):
+    """A star of 40,000 leaves: the full square of the hub's row is refused before it is made."""
+    leaves = torch.arange(1, 40_001)
+    star = torch.stack([torch.cat([leaves, 0 * leaves]), torch.cat([0 * leaves, leaves])])
+    monkeypatch.setattr(
+        spgemm.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 2**30})
+    )
+    with pytest.raises(spgemm.ProductLimitError, match=r"1,600,\d+,\d+ products.*1\.0 GiB"):
+        two_hop(star, None, leaves, 40_001)
+
+
+@pytest.mark.parametrize("value, error", [(0, ValueError), (-3, ValueError), (1.5, TypeError)])
+def test_bad_limit(value, error):
+    with pytest.raises(error, match=r"'max_products'.*" + str(value)):
+        two_hop(torch.tensor([[0], [1]]), None, torch.tensor([0]), 2, max_products=value)
+
+
+# --- induced
+
+
+@settings(max_examples=100)
+@given(graphs_with_perm())
+def test_induced_is_the_subgraph(drawn):
+    graph, perm = drawn
+    attr = torch.arange(graph.num_edges)
+    index, kept = induced(graph.edge_index, attr, perm, graph.num_nodes)
+    expected = [
+        (perm.tolist().index(s), perm.tolist().index(t), e)
+        for e, (s, t) in enumerate(graph.edge_index.t().tolist())
+        if s in perm and t in perm
+    ]
+    assert list(zip(*index.tolist(), kept.tolist())) == expected
+    sorted_perm = perm.sort().values
+    index, kept = induced(graph.edge_index, attr, sorted_perm, graph.num_nodes)
+    reference = subgraph(
+        sorted_perm, graph.edge_index, attr, relabel_nodes=True, num_nodes=graph.num_nodes
+    )
+    assert torch.equal(index, reference[0])
+    assert torch.equal(kept, reference[1])
+
+
+def test_induced_keeps_any_edge_features_and_their_gradient():
+    graph = random_graph(10, 40)
+    attr = torch.randn(40, 3, 2, requires_grad=True)
+    index, kept = induced(graph.edge_index, attr, torch.arange(6), 10)
+    assert kept.shape == (index.size(1), 3, 2)
+    kept.sum().backward()
+    inside = (graph.edge_index < 6).all(dim=0)
+    assert torch.equal(attr.grad, inside.view(-1, 1, 1).expand_as(attr).float())
+
+
+@settings(max_examples=60)
+@given(drawn=graphs_with_perm())
+def test_induced_levels_of_an_adjacency(backend, drawn):
+    graph, perm = drawn
+    level = Adjacency.from_edge_index(*graph, torch.float64, connect="induced").pool(perm)
+    expected = graph.dense()[perm][:, perm]
+    index, weight = level.edges()
+    assert torch.equal(to_dense(index, weight, perm.numel()), expected)
+    index, weight = level.edges(loops=True)
+    proper = remove_self_loops(index)[0].size(1)
+    own = {int(s) for s, t in graph.edge_index.t() if s == t}
+    assert index[0, proper:].tolist() == [j for j, i in enumerate(perm.tolist()) if i in own]
+
+
+# --- bad input
+
+GOOD = {
+    "edge_index": torch.tensor([[0, 1], [1, 2]]),
+    "edge_weight": torch.ones(2),
+    "perm": torch.tensor([0, 2]),
+    "num_nodes": 3,
+}
+BAD = [
+    ("edge_index", [[0], [1]], TypeError, "list"),
+    ("edge_index", torch.tensor([[0.0, 1.0], [1.0, 2.0]]), TypeError, "float32"),
+    ("edge_index", torch.tensor([[0, 1], [1, 3]]), IndexError, "got 3"),
+    ("edge_index", torch.tensor([[0, -1], [1, 2]]), IndexError, "got -1"),
+    ("edge_index", torch.tensor([0, 1]), ValueError, r"\[2\]"),
+    ("edge_index", torch.zeros(3, 2, dtype=torch.long), ValueError, r"\[3, 2\]"),
+    ("perm", torch.tensor([0, 3]), IndexError, "got 3"),
+    ("perm", torch.tensor([-1, 0]), IndexError, "got -1"),
+    ("perm", torch.tensor([2, 2]), ValueError, "got 2 twice"),
+    ("perm", torch.tensor([0.0]), TypeError, "float32"),
+    ("perm", torch.tensor([[0]]), ValueError, r"\[1, 1\]"),
+    ("num_nodes", 2.5, TypeError, "2.5"),
+    ("num_nodes", -1, ValueError, "-1"),
+]
+BAD_WEIGHT = [
+    ("edge_weight", torch.ones(2, dtype=torch.long), TypeError, "int64"),
+    ("edge_weight", torch.ones(3), ValueError, r"\[3\]"),
+    ("edge_weight", torch.ones(2, 1), ValueError, r"\[2, 1\]"),
+    ("edge_weight", torch.tensor([1.0, float("nan")]), ValueError, "got nan at 1"),
+    ("edge_weight", torch.tensor([float("inf"), 1.0]), ValueError, "got inf at 0"),
+]
+
+
+@pytest.mark.parametrize("name, value, error, match", BAD + BAD_WEIGHT)
+def test_two_hop_refuses(name, value, error, match):
+    with pytest.raises(error, match=f"'{name}'.*{match}"):
+        two_hop(**{**GOOD, name: value})
+
+
+@pytest.mark.parametrize("name, value, error, match", BAD)
+def test_induced_refuses(name, value, error, match):
+    given = {k: v for k, v in GOOD.items() if k != "edge_weight"}
+    with pytest.raises(error, match=f"'{name}'.*{match}"):
+        induced(edge_attr=None, **{**given, name: value})
+
+
+def test_induced_refuses_features_of_other_edges():
+    with pytest.raises(ValueError, match=r"'edge_attr'.*\[3, 4\]"):
+        induced(GOOD["edge_index"], torch.ones(3, 4), GOOD["perm"], 3)
+
+
+# --- memory
+
+
+def test_three_hundred_products_leave_no_memory_behind():
+    """torch's own CSR product would lose some 60 MB here."""
+    psutil = pytest.importorskip("psutil")
+    graph = random_graph(2_000, 6_000, weighted=False)
+    perm = torch.arange(1_000)
+    process = psutil.Process()
+
+    def run(times: int) -> int:
+        for _ in range(times):
+            two_hop(graph.edge_index, None, perm, 2_000)
+        return process.memory_info().rss
+
+    before = run(50)
+    assert run(300) - before < 4 * 2**20
