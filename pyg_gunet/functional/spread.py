@@ -10,6 +10,7 @@ from torch import Tensor
 from pyg_gunet.functional.validate import (
     check_batch,
     check_edge_index,
+    check_positive_int,
     check_ratio,
     check_same_device,
     check_tensor,
@@ -17,16 +18,23 @@ from pyg_gunet.functional.validate import (
 )
 
 # Graphs of up to STRICT nodes are scanned in the exact order of their scores; larger ones in
-# BUCKETS quantiles of it. A longer strict order buys nothing but rounds: see `_priority`.
+# QUANTILES of it. A longer strict order buys nothing but rounds: see `_priority`.
 STRICT = 256
-BUCKETS = 64
+QUANTILES = 64
 # Above this many independent nodes per node to keep, neighbourhoods are merged before the radius
 # is widened: the cost of a radius grows with it, that of a merge does not.
 CROWDED = 6
+ROUNDS = 3  # of colour refinement: a node's hash sees this far
+MASK = 0xFFFFFFFF
 
 
 def spread(
-    score: Tensor, edge_index: Tensor, k: int | float | Tensor, batch: Tensor | None = None
+    score: Tensor,
+    edge_index: Tensor,
+    k: int | float | Tensor,
+    batch: Tensor | None = None,
+    *,
+    levels: int | None = None,
 ) -> Tensor:
     r"""Selects the :math:`k` best-scored nodes of every graph under coverage: no node is far from
     a kept one.
@@ -67,6 +75,12 @@ def spread(
             with fewer), a share in :math:`(0, 1]`, or a tensor :math:`[B]` of counts from 0 to the
             size of each graph.
         batch (torch.Tensor, optional): Sorted graph id per node :math:`[N]`. (default: one graph)
+        levels (int, optional): Scan in the order of this many quantiles of the score. Within one,
+            the order is that of a hash of each node's surroundings (three rounds of
+            Weisfeiler-Lehman colour refinement), and only nodes that it does not tell apart go by
+            score. With 1, the graph alone decides, up to its symmetries: a selection that holds
+            still while a scorer learns, which an auto-encoder needs to converge.
+            (default: None, the order of the score)
 
     Returns:
         torch.Tensor: Ids of the kept nodes :math:`[K]`, graph after graph, by falling score
@@ -88,6 +102,8 @@ def spread(
     """
     with outermost() as values:
         _check(score, edge_index, batch, values)
+        if levels is not None:
+            check_positive_int(levels, "levels")
         with torch.no_grad():
             score = score.detach()
             graph = torch.zeros_like(score, dtype=torch.long) if batch is None else batch.long()
@@ -96,26 +112,34 @@ def spread(
                 return graph
             order = torch.sort(score, descending=True, stable=True).indices
             order = order[torch.sort(graph[order], stable=True).indices]
-            kept = _Scan(order, graph, k, _undirected(edge_index.long(), score.numel())).run()
+            edges = _undirected(edge_index.long(), score.numel())
+            kept = _Scan(order, graph, k, edges, levels).run()
             return order[kept[order]]
 
 
 class _Scan:
     """The state of one call: `left` counts what each graph may still keep."""
 
-    def __init__(self, order: Tensor, graph: Tensor, k: Tensor, edges: Tensor) -> None:
+    def __init__(
+        self, order: Tensor, graph: Tensor, k: Tensor, edges: Tensor, levels: int | None
+    ) -> None:
         self.graph, self.left, self.edges = graph, k.clone(), edges
         self.kept = torch.zeros_like(graph, dtype=torch.bool)
         place = _inverse(order)  # 0, 1, ... from graph to graph, and in each from the best down
         self.best = _best_of_component(place, order, edges)
-        self.place = _inverse(_priority(place, self.best, graph, k.numel()))
+        size = self.count(torch.ones_like(self.kept))
+        rank, size = place - (size.cumsum(0) - size)[graph], size[graph]
+        if levels is None:
+            scan = _by_score(rank, size, self.best, graph)
+        else:
+            scan = _by_surroundings(rank, size, graph, edges, levels)
+        self.place, self.by_score = _inverse(scan), place
 
     def run(self) -> Tensor:
         none = torch.zeros_like(self.kept)
-        # With more components than nodes to keep, the best of them fill the graph's share;
-        # elsewhere they stand first in the order, so the scans begin with them.
+        # With more components than nodes to keep, the best of them fill the graph's share.
         poor = self.count(self.best) > self.left
-        self.add(self.best & poor[self.graph])
+        self.add(self.best & poor[self.graph], self.by_score)
 
         alive = (self.left > 0)[self.graph]
         alive, first = self.merge(alive)
@@ -149,10 +173,10 @@ class _Scan:
         """The edges of the graphs that `mask` marks nodes of."""
         return _filter(self.edges, self.count(mask)[self.graph] > 0)
 
-    def add(self, mask: Tensor) -> None:
+    def add(self, mask: Tensor, place: Tensor | None = None) -> None:
         """Keeps the first of these nodes, as many as every graph has left."""
         node = mask.nonzero().view(-1)
-        node = node[torch.sort(self.place[node]).indices]
+        node = node[torch.sort((self.place if place is None else place)[node]).indices]
         graph, size = self.graph[node], self.count(mask)
         nth = torch.arange(node.numel(), device=node.device) - (size.cumsum(0) - size)[graph]
         self.kept[node[nth < self.left[graph]]] = True
@@ -271,29 +295,40 @@ def _best_of_component(place: Tensor, order: Tensor, edges: Tensor) -> Tensor:
     return best
 
 
-def _priority(place: Tensor, best: Tensor, graph: Tensor, num_graphs: int) -> Tensor:
-    """The nodes in the order of the scans.
+def _by_score(rank: Tensor, size: Tensor, best: Tensor, graph: Tensor) -> Tensor:
+    """The nodes in the order of the scans, from the ranks of their scores in their graphs.
 
     A node waits for its better neighbours, so the rounds of a scan are as many as the longest
     path of falling scores. In quantiles of the score with the ranks hashed in each, such paths
     are short, whatever the score. Hashing the rank, not the id, keeps the scan equivariant.
     """
-    size = torch.zeros(num_graphs, dtype=torch.long, device=graph.device)
-    size.scatter_add_(0, graph, torch.ones_like(graph))
-    start = (size.cumsum(0) - size)[graph]
-    size, rank = size[graph], place - start
-    bucket = torch.where(size > STRICT, 1 + rank * BUCKETS // size, 1 + rank)
     # The best nodes of the components come first, so that every component keeps its best node.
-    bucket = torch.where(best & (size > STRICT), 0, bucket)
-    key = (graph * (max(STRICT, BUCKETS) + 2) + bucket) << 32 | _hash(rank)
-    return torch.sort(key).indices
+    quantile = torch.where(best, 0, 1 + rank * QUANTILES // size)
+    quantile = torch.where(size > STRICT, quantile, rank)
+    return torch.sort((graph * STRICT + quantile) << 32 | _hash(rank)).indices
+
+
+def _by_surroundings(
+    rank: Tensor, size: Tensor, graph: Tensor, edges: Tensor, levels: int
+) -> Tensor:
+    """The nodes in `levels` quantiles of the ranks, in each by a hash of the node's surroundings,
+    and by rank where that ties, as it does in symmetric graphs."""
+    colour = torch.zeros_like(rank)
+    for _ in range(ROUNDS):
+        around = torch.zeros_like(rank).scatter_add_(0, edges[1], colour.index_select(0, edges[0]))
+        colour = _hash((3 * colour + around + 1) & MASK)
+        colour = _hash((colour ^ 0x9E3779B9) & MASK)
+    scan = torch.sort(torch.where(size > STRICT, _hash(rank), rank)).indices
+    scan = scan[torch.sort(colour[scan], stable=True).indices]
+    quantile = rank * levels // size
+    scan = scan[torch.sort(quantile[scan], stable=True).indices]
+    return scan[torch.sort(graph[scan], stable=True).indices]
 
 
 def _hash(value: Tensor) -> Tensor:
     """A fixed bijection of the integers below 2^32 (Mueller's 32-bit mixer)."""
-    mask = 0xFFFFFFFF
-    value = (((value >> 16) ^ value) * 0x45D9F3B) & mask
-    value = (((value >> 16) ^ value) * 0x45D9F3B) & mask
+    value = (((value >> 16) ^ value) * 0x45D9F3B) & MASK
+    value = (((value >> 16) ^ value) * 0x45D9F3B) & MASK
     return (value >> 16) ^ value
 
 
