@@ -50,6 +50,7 @@ class Adjacency(Structure):
         self._propagation: GCNPropagation | None = None
 
     @classmethod
+    @torch.compiler.disable  # scipy is opaque to a compiler, which would trace it for minutes
     def from_edge_index(
         cls,
         edge_index: Tensor,
@@ -103,6 +104,7 @@ class Adjacency(Structure):
                 self._transpose = spgemm.transpose(self.matrix)
         return self._transpose
 
+    @torch.compiler.disable
     def pool(self, perm: Tensor) -> Adjacency:
         """The next level: by ``'two_hop'``, ``B[perm, :] @ B[:, perm]`` with a unit diagonal; by
         ``'induced'``, ``B[perm, :][:, perm]``, where kept nodes keep their own self loops."""
@@ -120,11 +122,13 @@ class Adjacency(Structure):
                 matrix = spgemm.submatrix(self.matrix, perm)
         return Adjacency(matrix, loop, self.symmetric, self.connect, self.max_products)
 
+    @torch.compiler.disable
     def propagation(self) -> GCNPropagation:
         if self._propagation is None:
             self._propagation = GCNPropagation(self.matrix, self.transpose, self.loop)
         return self._propagation
 
+    @torch.compiler.disable
     def edges(self, loops: bool = False) -> tuple[Tensor, Tensor]:
         """``(edge_index [2, E], edge_weight [E])`` of A, by source then target.
 

@@ -113,6 +113,7 @@ def two_hop(
     return _two_hop(edge_index, edge_weight, perm, num_nodes, max_products)
 
 
+@torch.compiler.disable
 def _two_hop(
     edge_index: Tensor,
     edge_weight: Tensor | None,

@@ -35,7 +35,7 @@ def csr_matmul(
         shape (tuple): (M, N).
         x (Tensor): Dense features, [N, F].
     """
-    return torch.sparse_csr_tensor(indptr, indices, values, shape, check_invariants=False) @ x
+    return _product(_tensor(CSR(indptr, indices, values, shape)), x)
 
 
 class LinearMap(Protocol):
@@ -45,6 +45,7 @@ class LinearMap(Protocol):
         """The map, or its transpose, of `x` [N, F]."""
 
 
+@torch.compiler.disable
 def apply_map(op: LinearMap, x: Tensor) -> Tensor:
     """``op.apply(x, False)``, differentiable in `x`: the backward pass is the transposed map, so
     nothing is stored between the passes but the map itself."""
@@ -59,7 +60,6 @@ class _Apply(torch.autograd.Function):
         ctx: Any, x: Tensor, op: LinearMap, transposed: bool
     ) -> Tensor:
         ctx.op, ctx.transposed = op, transposed
-        # Autocast would round the stored values to half precision, if it knew sparse tensors.
         with torch.autocast(x.device.type, enabled=False):
             return op.apply(x, transposed)
 
@@ -100,7 +100,7 @@ class SparseBlock:
 
     def matmul(self, x: Tensor, transposed: bool = False) -> Tensor:
         """``A @ x``."""
-        return self._pick(transposed) @ x
+        return _product(self._pick(transposed), x)
 
     def add_to(self, out: Tensor, x: Tensor, transposed: bool = False) -> Tensor:
         """``out += A @ x`` in place."""
@@ -109,6 +109,12 @@ class SparseBlock:
 
 def _tensor(matrix: CSR) -> Tensor:
     return torch.sparse_csr_tensor(*matrix.parts, size=matrix.shape, check_invariants=False)
+
+
+def _product(matrix: Tensor, x: Tensor) -> Tensor:
+    # Autocast would cast the operands to a half precision that the kernel does not know.
+    with torch.autocast(x.device.type, enabled=False):
+        return matrix @ x
 
 
 def scale(matrix: CSR, left: Tensor | None, right: Tensor | None) -> CSR:
