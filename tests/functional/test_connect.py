@@ -8,7 +8,7 @@ from torch_geometric.utils import remove_self_loops, subgraph
 
 from pyg_gunet.functional import adjacency, connect, spgemm
 from pyg_gunet.functional.adjacency import Adjacency
-from pyg_gunet.functional.connect import count_products, induced, two_hop
+from pyg_gunet.functional.connect import induced, two_hop
 from tests.conftest import (
     Graph,
     dense_adjacency,
@@ -135,32 +135,6 @@ def test_large_graphs_in_blocks(directed, dense, backend, monkeypatch):
     again = pooled.pool(perm[perm < 700])
     expected = dense_two_hop(expected, perm[perm < 700])
     torch.testing.assert_close(to_dense(*again.edges(), again.num_nodes), expected)
-
-
-@pytest.mark.parametrize("directed", [False, True])
-def test_threads_change_nothing(directed, num_threads, monkeypatch):
-    monkeypatch.setattr(spgemm, "THREADS_FROM", 0)
-    monkeypatch.setattr(spgemm, "DENSE_RATE", 1e-30)
-    graph = random_graph(300, 1_500, directed=directed, dtype=torch.float64)
-    perm = torch.randperm(300)[:200]
-    results = []
-    for threads in (1, 2, 5):
-        num_threads(threads)
-        results.append(two_hop(*graph[:2], perm, 300))
-    for other in results[1:]:
-        assert torch.equal(other[0], results[0][0])
-        assert torch.equal(other[1], results[0][1])
-    expected = dense_two_hop(graph.dense(), perm)
-    torch.testing.assert_close(to_dense(*results[2], 200), expected)
-
-
-def test_threads_on_fewer_rows_than_threads(num_threads, monkeypatch):
-    monkeypatch.setattr(spgemm, "THREADS_FROM", 0)
-    monkeypatch.setattr(spgemm, "DENSE_RATE", 1e-30)
-    num_threads(4)
-    index, weight = two_hop(torch.tensor([[0, 1], [1, 2]]), None, torch.tensor([2, 0]), 3)
-    assert index.tolist() == [[1], [0]]
-    assert weight.tolist() == [1.0]
 
 
 def test_weights_of_every_dtype():
@@ -346,61 +320,6 @@ def test_gradient_of_half_weights(dtype):
     torch.testing.assert_close(weight.grad.float(), full.grad, atol=0.05, rtol=0.02)
 
 
-# --- the number of products and its limit
-
-
-@settings(max_examples=100)
-@given(drawn=graphs_with_perm())
-def test_product_count_against_listing_them(backend, drawn):
-    graph, perm = drawn
-    b = (
-        dense_adjacency(
-            graph.edge_index, torch.ones(graph.num_edges), graph.num_nodes, torch.float64
-        )
-        + torch.eye(graph.num_nodes)
-    ) > 0
-    expected = sum(
-        int(b[s, j]) and int(b[j, t])
-        for s in perm.tolist()
-        for j in range(graph.num_nodes)
-        for t in perm.tolist()
-    )
-    assert count_products(graph.edge_index, perm, graph.num_nodes) == expected
-
-
-def test_limit_of_products():
-    graph = random_graph(30, 100)
-    perm = torch.arange(15)
-    products = count_products(graph.edge_index, perm, 30)
-    assert two_hop(*graph[:2], perm, 30, max_products=products)[0].size(1) > 0
-    with pytest.raises(spgemm.ProductLimitError) as error:
-        two_hop(*graph[:2], perm, 30, max_products=products - 1)
-    assert isinstance(error.value, MemoryError)
-    message = str(error.value)
-    assert f"{products:,} products" in message
-    assert f"max_products={products - 1:,}" in message
-    assert "15 kept nodes" in message
-    for way_out in ("'walk'", "'sampled'", "'induced'", "'ratio'", "'max_products'"):
-        assert way_out in message
-
-
-def test_limit_from_the_memory(monkeypatch):
-    """A star of 40,000 leaves: the full square of the hub's row is refused before it is made."""
-    leaves = torch.arange(1, 40_001)
-    star = torch.stack([torch.cat([leaves, 0 * leaves]), torch.cat([0 * leaves, leaves])])
-    monkeypatch.setattr(
-        spgemm.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 2**30})
-    )
-    with pytest.raises(spgemm.ProductLimitError, match=r"1,600,\d+,\d+ products.*1\.0 GiB"):
-        two_hop(star, None, leaves, 40_001)
-
-
-@pytest.mark.parametrize("value, error", [(0, ValueError), (-3, ValueError), (1.5, TypeError)])
-def test_bad_limit(value, error):
-    with pytest.raises(error, match=r"'max_products'.*" + str(value)):
-        two_hop(torch.tensor([[0], [1]]), None, torch.tensor([0]), 2, max_products=value)
-
-
 # --- induced
 
 
@@ -497,22 +416,3 @@ def test_induced_refuses(name, value, error, match):
 def test_induced_refuses_features_of_other_edges():
     with pytest.raises(ValueError, match=r"'edge_attr'.*\[3, 4\]"):
         induced(GOOD["edge_index"], torch.ones(3, 4), GOOD["perm"], 3)
-
-
-# --- memory
-
-
-def test_three_hundred_products_leave_no_memory_behind():
-    """torch's own CSR product would lose some 60 MB here."""
-    psutil = pytest.importorskip("psutil")
-    graph = random_graph(2_000, 6_000, weighted=False)
-    perm = torch.arange(1_000)
-    process = psutil.Process()
-
-    def run(times: int) -> int:
-        for _ in range(times):
-            two_hop(graph.edge_index, None, perm, 2_000)
-        return process.memory_info().rss
-
-    before = run(50)
-    assert run(300) - before < 4 * 2**20

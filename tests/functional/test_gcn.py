@@ -1,0 +1,158 @@
+"""GCN propagation against PyG's `gcn_norm`, PyG's `GCNConv` and a dense matrix."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from torch_geometric.nn import GCNConv
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
+
+from pyg_gunet.functional import adjacency
+from pyg_gunet.functional.adjacency import Adjacency
+from pyg_gunet.functional.gcn import GCNPropagation
+from tests.conftest import graphs, permuted, random_graph
+
+
+def reference(graph, dtype=torch.float64, fill_value=2.0):
+    """PyG's normalised adjacency as a dense matrix, rows = targets."""
+    weight = graph.edge_weight
+    if weight is None:  # where PyG would forget `improved`
+        weight = torch.ones(graph.num_edges, dtype=dtype)
+    index, weight = gcn_norm(
+        graph.edge_index,
+        weight,
+        graph.num_nodes,
+        improved=fill_value == 2.0,
+        dtype=dtype,
+    )
+    out = torch.zeros(graph.num_nodes, graph.num_nodes, dtype=dtype)
+    return out.index_put((index[1], index[0]), weight, accumulate=True)
+
+
+def propagation(graph, dense=False, fill_value=2.0, dtype=torch.float64) -> GCNPropagation:
+    level = Adjacency.from_edge_index(*graph, dtype)
+    matrix, transpose = level.matrix, level.transpose
+    if dense:
+        matrix = graph.dense(dtype) + torch.eye(graph.num_nodes, dtype=dtype)
+        transpose = matrix.t()
+    return GCNPropagation(matrix, transpose, level.loop, fill_value)
+
+
+@settings(max_examples=60)
+@given(drawn=graphs(weights=("none", "positive")))
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("fill_value", [1.0, 2.0])
+def test_against_gcn_norm(backend, dense, fill_value, drawn):
+    x = torch.randn(drawn.num_nodes, 3, dtype=torch.float64)
+    op = propagation(drawn, dense, fill_value)
+    expected = reference(drawn, fill_value=fill_value)
+    torch.testing.assert_close(op.matmul(x), expected @ x)
+    torch.testing.assert_close(op.apply(x, True), expected.t() @ x)
+
+
+@pytest.mark.parametrize("directed", [False, True])
+def test_of_a_level_equals_a_convolution_of_pyg(directed):
+    graph = random_graph(40, 150, directed=directed, dtype=torch.float64)
+    level = Adjacency.from_edge_index(*graph, torch.float64)
+    conv = GCNConv(3, 3, improved=True, bias=False).double()
+    x = torch.randn(40, 3, dtype=torch.float64)
+    out = conv.lin(level.propagation().matmul(x))
+    torch.testing.assert_close(out, conv(x, *graph[:2]))
+    pooled = level.pool(torch.arange(0, 40, 3))
+    out = conv.lin(pooled.propagation().matmul(x[::3]))
+    torch.testing.assert_close(out, conv(x[::3], *pooled.edges()))
+    assert level.propagation() is level.propagation()
+
+
+def test_parallel_self_loops_as_pyg_has_them():
+    graph = random_graph(5, 12, dtype=torch.float64)
+    loops = torch.tensor([[2, 2, 4], [2, 2, 4]])
+    graph = graph._replace(
+        edge_index=torch.cat([graph.edge_index, loops], dim=1),
+        edge_weight=torch.cat([graph.edge_weight, torch.tensor([3.0, 0.25, 0.0]).double()]),
+    )
+    x = torch.eye(5, dtype=torch.float64)
+    torch.testing.assert_close(propagation(graph).matmul(x), reference(graph))
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_gradients_of_any_order(dense):
+    graph = random_graph(6, 15, dtype=torch.float64)
+    op = propagation(graph, dense)
+    x = torch.randn(6, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(op.matmul, x)
+    assert torch.autograd.gradgradcheck(op.matmul, x)
+
+    def twice(x):
+        return op.matmul(torch.tanh(op.matmul(x)))
+
+    assert torch.autograd.gradgradcheck(twice, x)
+
+
+def test_gradient_is_the_transpose():
+    graph = random_graph(12, 40, dtype=torch.float64)
+    x = torch.randn(12, 2, dtype=torch.float64, requires_grad=True)
+    upstream = torch.randn(12, 2, dtype=torch.float64)
+    propagation(graph).matmul(x).backward(upstream)
+    torch.testing.assert_close(x.grad, reference(graph).t() @ upstream)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_follows_the_dtype_of_the_features(dtype):
+    graph = random_graph(12, 40)
+    x = torch.randn(12, 2)
+    exact = reference(graph, torch.float32) @ x
+    out = propagation(graph, dtype=torch.float32).matmul(x.to(dtype))
+    assert out.dtype == dtype
+    tolerance = {torch.float16: 1e-2, torch.bfloat16: 5e-2}.get(dtype, 1e-5)
+    torch.testing.assert_close(out.float(), exact, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_autocast_leaves_single_precision_alone(dense):
+    graph = random_graph(12, 40)
+    op = propagation(graph, dense, dtype=torch.float32)
+    x = torch.randn(12, 2, requires_grad=True)
+    expected = op.matmul(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = op.matmul(x)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, expected)
+    (grad,) = torch.autograd.grad(expected.sum(), x)
+    out.sum().backward()
+    torch.testing.assert_close(x.grad, grad)
+
+
+def test_input_is_left_alone():
+    graph = random_graph(12, 40)
+    x = torch.randn(12, 2)
+    before = x.clone()
+    propagation(graph, dtype=torch.float32).matmul(x)
+    assert torch.equal(x, before)
+
+
+def test_renamed_nodes_rename_the_result():
+    graph = random_graph(30, 100, dtype=torch.float64)
+    order = torch.randperm(30)
+    x = torch.randn(30, 4, dtype=torch.float64)
+    out = propagation(permuted(graph, order)).matmul(x[order])
+    torch.testing.assert_close(out, propagation(graph).matmul(x)[order])
+
+
+def test_nodes_without_edges_pass_through():
+    op = GCNPropagation(*[torch.eye(3)] * 2)
+    torch.testing.assert_close(op.matmul(torch.ones(3, 2)), torch.ones(3, 2))
+
+
+@pytest.mark.parametrize("share", [0.0, 2.0])
+def test_pooled_levels_propagate_alike_dense_and_sparse(monkeypatch, share):
+    monkeypatch.setattr("pyg_gunet.functional.spgemm.SPARSE_RATE", 1e-30)
+    monkeypatch.setattr(adjacency, "DENSE_SHARE", share)
+    graph = random_graph(40, 200, dtype=torch.float64)
+    level = Adjacency.from_edge_index(*graph, torch.float64).pool(torch.arange(0, 40, 2))
+    assert level.is_dense is (share == 0.0)
+    index, weight = level.edges()
+    expected = reference(graph._replace(edge_index=index, edge_weight=weight, num_nodes=20))
+    x = torch.eye(20, dtype=torch.float64)
+    torch.testing.assert_close(level.propagation().matmul(x), expected)
