@@ -18,7 +18,13 @@ class Propagation(ABC):
 
 
 class Structure(ABC):
-    """The connectivity of one level, without gradient to its weights."""
+    """The connectivity of one level, without gradient to its weights.
+
+    Attributes:
+        connect (str): How the next level connects.
+    """
+
+    connect: str
 
     @property
     @abstractmethod
@@ -32,6 +38,10 @@ class Structure(ABC):
     @abstractmethod
     def propagation(self) -> Propagation:
         """GCN propagation with self loops of weight 2, built once."""
+
+    def cover_edges(self) -> Tensor:
+        """Edges [2, E'] by which selection judges which nodes are near each other."""
+        return self.edges()[0]
 
     @abstractmethod
     def edges(self, loops: bool = False) -> tuple[Tensor, Tensor]:

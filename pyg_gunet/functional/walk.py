@@ -125,6 +125,8 @@ class WalkAdjacency(Structure):
                 [0.0870, 0.9130]])
     """
 
+    connect = "walk"
+
     def __init__(
         self,
         rows: CSR,

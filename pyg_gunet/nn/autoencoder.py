@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.nn import GAE, MLP, InnerProductDecoder, Linear, global_mean_pool
 
+from pyg_gunet.functional.structure import Structure
 from pyg_gunet.functional.validate import (
     check_choice,
     check_features,
@@ -47,8 +48,8 @@ class GraphUNetAutoEncoder(UNetBase):
         conv (callable, optional): Makes a convolution, see :class:`GraphUNet`. (default: None)
         select (str, optional): ``'spread'`` or ``'topk'``, see :class:`GPool`.
             (default: ``'spread'``)
-        connect (str, optional): ``'two_hop'`` or ``'induced'``, see :class:`GPool`.
-            (default: ``'two_hop'``)
+        connect (str, optional): ``'two_hop'``, ``'induced'``, ``'walk'``, ``'sampled'`` or
+            ``'auto'``, see :class:`GraphUNet`. (default: ``'two_hop'``)
         gate (str, optional): See :class:`GPool`. (default: None)
         norm (str or callable, optional): Normalisation of hidden features, see :class:`GraphUNet`.
             (default: None)
@@ -61,6 +62,8 @@ class GraphUNetAutoEncoder(UNetBase):
             :class:`InnerProductDecoder`)
         max_products (int, optional): The most scalar products per two-hop pooling.
             (default: None, from the available memory)
+        max_degree (int, optional): See :class:`GraphUNet`. (default: 32)
+        cached (bool, optional): See :class:`GraphUNet`. (default: False)
 
     Shapes:
         - **input:** `x` [N, in_channels], `edge_index` [2, E], `batch` [N] sorted or None,
@@ -100,6 +103,8 @@ class GraphUNetAutoEncoder(UNetBase):
         gamma: float = 2.0,
         edge_decoder: torch.nn.Module | None = None,
         max_products: int | None = None,
+        max_degree: int = 32,
+        cached: bool = False,
     ) -> None:
         latent_channels = hidden_channels if latent_channels is None else latent_channels
         check_positive_int(latent_channels, "latent_channels")
@@ -119,6 +124,8 @@ class GraphUNetAutoEncoder(UNetBase):
             gate,
             dropout,
             max_products,
+            max_degree,
+            cached,
         )
         self.latent_channels = latent_channels
         self.skip = skip
@@ -145,7 +152,7 @@ class GraphUNetAutoEncoder(UNetBase):
     def encode(
         self,
         x: Tensor,
-        edge_index: Tensor,
+        edge_index: Tensor | Structure,
         batch: Tensor | None = None,
         edge_weight: Tensor | None = None,
     ) -> tuple[Tensor, Hierarchy]:
@@ -154,7 +161,7 @@ class GraphUNetAutoEncoder(UNetBase):
 
         Args:
             x (Tensor): Node features, [N, in_channels].
-            edge_index (Tensor): Edges, [2, E].
+            edge_index (Tensor or Structure): Edges, [2, E], or a prepared adjacency.
             batch (Tensor, optional): Sorted graph id per node, [N]. (default: None, one graph)
             edge_weight (Tensor, optional): Edge weights, [E], floating point.
                 (default: None, all ones)
@@ -175,7 +182,7 @@ class GraphUNetAutoEncoder(UNetBase):
     def forward(
         self,
         x: Tensor,
-        edge_index: Tensor,
+        edge_index: Tensor | Structure,
         batch: Tensor | None = None,
         edge_weight: Tensor | None = None,
     ) -> Tensor:
@@ -189,7 +196,7 @@ class GraphUNetAutoEncoder(UNetBase):
     def embed(
         self,
         x: Tensor,
-        edge_index: Tensor,
+        edge_index: Tensor | Structure,
         batch: Tensor | None = None,
         edge_weight: Tensor | None = None,
         level: str = "nodes",

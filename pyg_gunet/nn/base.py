@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.nn.resolver import activation_resolver
 
-from pyg_gunet.functional.validate import check_positive_int
+from pyg_gunet.functional.structure import Structure
+from pyg_gunet.functional.validate import check_choice, check_positive_int
 from pyg_gunet.nn.levels import (
+    CONNECTIONS,
     Hierarchy,
     Level,
     LevelBuilder,
@@ -45,6 +47,8 @@ class UNetBase(torch.nn.Module):
         gate: str | None,
         dropout: float,
         max_products: int | None,
+        max_degree: int,
+        cached: bool,
     ) -> None:
         super().__init__()
         check_positive_int(in_channels, "in_channels")
@@ -54,9 +58,11 @@ class UNetBase(torch.nn.Module):
         self.pool_ratios = check_pool_ratios(pool_ratios, depth)
         self.depth = depth
         self.act = activation_resolver(act)
+        check_choice(connect, "connect", CONNECTIONS)
         self.select = select
         self.connect = connect
         self.max_products = max_products
+        self.cached = cached
         self.dropout = check_dropout(dropout)
         self.down_convs = torch.nn.ModuleList([make_conv(conv, in_channels, hidden_channels)])
         self.pools = torch.nn.ModuleList()
@@ -66,9 +72,10 @@ class UNetBase(torch.nn.Module):
                     hidden_channels,
                     ratio,
                     select=select,
-                    connect=connect,
+                    connect="two_hop" if connect in ("walk", "auto") else connect,
                     gate=gate,
                     max_products=max_products,
+                    max_degree=max_degree,
                 )
             )
             out_channels = coarsest_channels if i == depth - 1 else hidden_channels
@@ -90,10 +97,13 @@ class UNetBase(torch.nn.Module):
             )
             self.up_norms = torch.nn.ModuleList(make_norm(norm, channels) for _ in range(num_up))
         convs = [*self.down_convs, *self.up_convs]
-        self.levels = LevelBuilder(convs, self.connect, self.max_products)
+        self.levels = LevelBuilder(
+            convs, self.connect, self.max_products, self.pool_ratios, self.cached
+        )
 
     def reset_parameters(self) -> None:
-        r"""Resets all learnable parameters."""
+        r"""Resets all learnable parameters, and what `cached` holds."""
+        self.levels.reset()
         for child in self.children():
             for module in child if isinstance(child, torch.nn.ModuleList) else [child]:
                 reset = getattr(module, "reset_parameters", None)
@@ -103,7 +113,7 @@ class UNetBase(torch.nn.Module):
     def descend(
         self,
         x: Tensor,
-        edge_index: Tensor,
+        edge_index: Tensor | Structure,
         batch: Tensor | None,
         edge_weight: Tensor | None,
         keep_skips: bool,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,8 @@ from torch import Tensor
 from torch_geometric.nn.resolver import normalization_resolver
 
 from pyg_gunet.functional.adjacency import Adjacency
+from pyg_gunet.functional.choose import choose_connect
+from pyg_gunet.functional.spgemm import CSR
 from pyg_gunet.functional.structure import Structure
 from pyg_gunet.functional.validate import (
     check_batch,
@@ -24,9 +26,10 @@ from pyg_gunet.functional.validate import (
     check_ratio,
     check_same_device,
 )
+from pyg_gunet.functional.walk import WalkAdjacency, check_weights
 from pyg_gunet.nn.conv import UNetConv
 
-CONNECTIONS = ("two_hop", "induced")
+CONNECTIONS = ("two_hop", "induced", "walk", "sampled", "auto")
 
 
 @dataclass(repr=False)
@@ -100,28 +103,59 @@ class LevelBuilder:
         convs (list): All convolutions of the model.
         connect (str): One of ``CONNECTIONS``.
         max_products (int, optional): See :class:`GPool`.
+        ratios (sequence, optional): The pools' ratios, which ``'auto'`` reads.
+        cached (bool, optional): Whether the structure of the first call's graph serves all.
     """
 
-    def __init__(self, convs: Any, connect: str, max_products: int | None = None) -> None:
+    def __init__(
+        self,
+        convs: Any,
+        connect: str,
+        max_products: int | None = None,
+        ratios: Sequence[float | int] = (),
+        cached: bool = False,
+    ) -> None:
         check_choice(connect, "connect", CONNECTIONS)
-        self.connect = connect
-        self.max_products = max_products
         self.fused = all(isinstance(conv, UNetConv) for conv in convs)
         self.weighted = all(takes_edge_weight(conv) for conv in convs)
+        if connect == "walk" and not self.fused:
+            raise ValueError(
+                "'conv' must be None with connect='walk', which is GCN propagation; another one "
+                "goes with connect='sampled' or 'two_hop' (got a 'conv')"
+            )
+        if cached and (connect == "sampled" or not self.fused):
+            raise ValueError(
+                f"'cached' goes with a 'conv' of None and a 'connect' other than 'sampled' "
+                f"(got cached=True, connect={connect!r})"
+            )
+        # Another convolution than GCN needs edges: the choice of 'auto' is made.
+        self.choice = "two_hop" if connect == "auto" and not self.fused else connect
+        self.max_products = max_products
+        self.ratios = ratios
+        self.cached = cached
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets the cached structure and the choice of ``'auto'``."""
+        self.connect = self.choice
+        self.cache: Structure | None = None
 
     def check(
         self,
         x: Tensor,
         in_channels: int,
-        edge_index: Tensor,
+        edge_index: Tensor | Structure,
         batch: Tensor | None,
         edge_weight: Tensor | None,
         values: bool,
     ) -> None:
         """The checks at a model's door."""
         check_features(x, in_channels, values)
-        check_edge_index(edge_index, x.size(0), values)
         check_batch(batch, x.size(0), values)
+        if isinstance(edge_index, Structure):
+            self.check_structure(x, edge_index, edge_weight)
+            return
+        check_edge_index(edge_index, x.size(0), values)
         check_edge_weight(edge_weight, edge_index.size(1), values)
         check_same_device(x, "x", edge_index=edge_index, batch=batch, edge_weight=edge_weight)
         if edge_weight is not None and not self.weighted:
@@ -129,18 +163,70 @@ class LevelBuilder:
                 f"'edge_weight' goes with a 'conv' whose forward takes 'edge_weight' "
                 f"(got weights of shape {list(edge_weight.shape)})"
             )
+        if self.connect == "walk":
+            check_weights(edge_weight, values)
+
+    def check_structure(
+        self, x: Tensor, structure: Structure, edge_weight: Tensor | None, name: str = "edge_index"
+    ) -> None:
+        """A prepared or cached structure in place of edges."""
+        if edge_weight is not None and name == "edge_index":
+            raise ValueError("'edge_weight' must be None with a prepared structure (got a tensor)")
+        made_for = structure.connect
+        if not self.fused or self.connect not in (made_for, "auto"):
+            raise ValueError(
+                f"'{name}' was prepared for connect={made_for!r} and a 'conv' of None "
+                f"(got connect={self.connect!r})"
+            )
+        if structure.num_nodes != x.size(0):
+            raise ValueError(
+                f"'{name}' holds the structure of {structure.num_nodes} nodes "
+                f"(got 'x' with {x.size(0)} rows)"
+            )
 
     def first(
-        self, x: Tensor, edge_index: Tensor, batch: Tensor | None, edge_weight: Tensor | None
+        self,
+        x: Tensor,
+        edge_index: Tensor | Structure,
+        batch: Tensor | None,
+        edge_weight: Tensor | None,
     ) -> Level:
         """The input graph as a level."""
+        if isinstance(edge_index, Structure):
+            return Level(x.size(0), batch, edge_index)
         learned = edge_weight is not None and edge_weight.requires_grad and torch.is_grad_enabled()
-        if self.fused and not learned:
-            structure = Adjacency.from_edge_index(
-                edge_index, edge_weight, x.size(0), x.dtype, self.connect, self.max_products
+        if self.fused and not learned and self.connect != "sampled":
+            return Level(x.size(0), batch, self.structure(x, edge_index, edge_weight))
+        if self.cached:
+            raise ValueError(
+                "'edge_weight' must not require a gradient with 'cached' (got requires_grad=True)"
             )
-            return Level(x.size(0), batch, structure)
+        if self.connect == "auto":
+            self.connect = "two_hop"
+        if edge_weight is None and self.weighted:  # as PyG's GraphUNet
+            edge_weight = x.new_ones(edge_index.size(1))
         return Level(x.size(0), batch, None, edge_index, edge_weight)
+
+    def structure(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None) -> Structure:
+        """The input graph's structure, made now or, with `cached`, at the first call."""
+        if self.cache is not None:
+            self.check_structure(x, self.cache, None, "cached")
+            return self.cache
+        connect = "two_hop" if self.connect in ("walk", "auto") else self.connect
+        made: Structure
+        made = adjacency = Adjacency.from_edge_index(
+            edge_index, edge_weight, x.size(0), x.dtype, connect, self.max_products
+        )
+        if self.connect == "auto":
+            # Once: the two are different maps, and what was learned by one is not for the other.
+            assert isinstance(adjacency.matrix, CSR)
+            signed = edge_weight is not None and bool((edge_weight < 0).any())
+            self.connect = "two_hop" if signed else choose_connect(adjacency.matrix, self.ratios)
+        if self.connect == "walk":
+            made = WalkAdjacency.from_adjacency(adjacency)
+        if self.cached:
+            self.cache = made
+        return made
 
     def convolve(self, conv: Callable[..., Tensor], x: Tensor, level: Level) -> Tensor:
         """One convolution on one level."""

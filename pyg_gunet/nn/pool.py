@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch_geometric.nn.inits import uniform
-from torch_geometric.nn.pool.connect import Connect, ConnectOutput
 from torch_geometric.nn.pool.select import Select, SelectOutput
 from torch_geometric.utils import softmax
 
 from pyg_gunet.functional.connect import induced, two_hop
+from pyg_gunet.functional.sampled import sampled_two_hop
 from pyg_gunet.functional.select import graph_sizes, num_kept, topk
 from pyg_gunet.functional.spread import spread
 from pyg_gunet.functional.structure import Structure
@@ -29,6 +29,7 @@ from pyg_gunet.functional.validate import (
     check_tensor,
     outermost,
 )
+from pyg_gunet.nn.connect import connect_walks
 
 SELECTIONS = ("topk", "spread")
 GATES = (None, "tanh", "sigmoid")
@@ -130,7 +131,7 @@ class GPoolSelect(Select):
         if edge_index is None:
             raise ValueError("'edge_index' must be given for select='spread' (got None)")
         if isinstance(edge_index, Structure):
-            edge_index = edge_index.edges()[0]
+            edge_index = edge_index.cover_edges()
         assert self.ratio is not None
         k = num_kept(self.ratio, graph_sizes(batch, y.size(0), y.device))
         return spread(y, edge_index, k, batch)
@@ -154,50 +155,6 @@ class GPoolSelect(Select):
     def __repr__(self) -> str:
         how = f"ratio={self.ratio}" if self.min_score is None else f"min_score={self.min_score}"
         return f"{self.__class__.__name__}({self.in_channels}, {how})"
-
-
-class TwoHopConnect(Connect):
-    r"""Two-hop connectivity of selected nodes, :func:`pyg_gunet.functional.connect.two_hop`, as a
-    PyG :class:`Connect`.
-
-    Args:
-        max_products (int, optional): The most scalar products that may be computed.
-            (default: None, from the available memory)
-    """
-
-    def __init__(self, max_products: int | None = None) -> None:
-        super().__init__()
-        self.max_products = max_products
-
-    def forward(
-        self,
-        select_output: SelectOutput,
-        edge_index: Tensor,
-        edge_attr: Tensor | None = None,
-        batch: Tensor | None = None,
-    ) -> ConnectOutput:
-        perm, num_nodes = select_output.node_index, select_output.num_nodes
-        index, weight = connect_two_hop(edge_index, edge_attr, perm, num_nodes, self.max_products)
-        return ConnectOutput(index, weight, None if batch is None else batch[perm])
-
-
-def connect_two_hop(
-    edge_index: Tensor,
-    edge_attr: Tensor | None,
-    perm: Tensor,
-    num_nodes: int,
-    max_products: int | None = None,
-) -> tuple[Tensor, Tensor]:
-    """:func:`two_hop` for `edge_attr` of shape [E] or [E, 1], which the result keeps."""
-    if edge_attr is not None and edge_attr.dim() > 1 and edge_attr.shape[1:] != (1,):
-        raise ValueError(
-            f"'edge_attr' must be one weight per edge, [E] or [E, 1], for connect='two_hop' "
-            f"(got shape {list(edge_attr.shape)}); connect='induced' keeps wider ones"
-        )
-    column = edge_attr is not None and edge_attr.dim() == 2
-    weight = edge_attr.view(-1) if column and edge_attr is not None else edge_attr
-    index, weight = two_hop(edge_index, weight, perm, num_nodes, max_products)
-    return index, weight.view(-1, 1) if column else weight
 
 
 class GPool(torch.nn.Module):
@@ -225,7 +182,9 @@ class GPool(torch.nn.Module):
             (default: ``'topk'``)
         connect (str, optional): ``'induced'``, the edges between kept nodes, or ``'two_hop'``,
             walks of at most two steps between them, see
-            :func:`pyg_gunet.functional.connect.two_hop`. (default: ``'induced'``)
+            :func:`pyg_gunet.functional.connect.two_hop`, or ``'sampled'``, at most `max_degree` of
+            these walks into every node, drawn at random, see
+            :func:`pyg_gunet.functional.sampled.sampled_two_hop`. (default: ``'induced'``)
         gate (str, optional): ``'tanh'`` or ``'sigmoid'``. (default: None, tanh for top-k as in PyG,
             sigmoid, the paper's, for spread)
         min_score (float, optional): Keep the nodes whose softmax score within their graph is above
@@ -234,19 +193,21 @@ class GPool(torch.nn.Module):
         multiplier (float, optional): Factor on the pooled features. (default: 1)
         max_products (int, optional): The most scalar products that ``'two_hop'`` may compute.
             (default: None, from the available memory)
+        max_degree (int, optional): The most walks into every kept node of ``'sampled'``.
+            (default: 32)
 
     Shapes:
         - **input:** `x` [N, F], `edge_index` [2, E], `edge_attr` [E, ...] or None ([E] or [E, 1]
-          for ``'two_hop'``), `batch` [N] sorted or None, `attn` [N, F] or None
+          but for ``'induced'``), `batch` [N] sorted or None, `attn` [N, F] or None
         - **output:** :class:`PoolOutput`
 
     Raises:
         ValueError, TypeError, IndexError: On bad input, naming the argument and the value.
 
     Example:
-        >>> x, edge_index = torch.eye(4), torch.tensor([[0, 1, 2, 3], [1, 2, 3, 0]])
+        >>> x, edge_index = torch.eye(4), torch.ones(4, 4).nonzero().t()
         >>> GPool(4, ratio=0.5)(x, edge_index)
-        PoolOutput(x=[2, 4], edge_index=[2, 1], edge_attr=None, batch=[2], perm=[2], score=[2])
+        PoolOutput(x=[2, 4], edge_index=[2, 4], edge_attr=None, batch=[2], perm=[2], score=[2])
     """
 
     def __init__(
@@ -260,9 +221,11 @@ class GPool(torch.nn.Module):
         min_score: float | None = None,
         multiplier: float = 1.0,
         max_products: int | None = None,
+        max_degree: int = 32,
     ) -> None:
         super().__init__()
-        check_choice(connect, "connect", ("induced", "two_hop"))
+        check_choice(connect, "connect", ("induced", "two_hop", "sampled"))
+        check_positive_int(max_degree, "max_degree")
         check_number(multiplier, "multiplier")
         if max_products is not None:
             check_positive_int(max_products, "max_products")
@@ -273,6 +236,7 @@ class GPool(torch.nn.Module):
         self.min_score = min_score
         self.multiplier = multiplier
         self.max_products = max_products
+        self.max_degree = max_degree
         self.select = GPoolSelect(in_channels, ratio, min_score, gate, select)
 
     def reset_parameters(self) -> None:
@@ -304,17 +268,21 @@ class GPool(torch.nn.Module):
             out = x[perm] * score.view(-1, 1)
             out = self.multiplier * out if self.multiplier != 1 else out
             pooled_batch = perm.new_zeros(perm.size(0)) if batch is None else batch[perm]
-            pooled_edges, pooled_attr = self._connect(edge_index, edge_attr, perm, x.size(0))
+            pooled_edges, pooled_attr = self._connect(x, edge_index, edge_attr, perm)
         return PoolOutput(out, pooled_edges, pooled_attr, pooled_batch, perm, score)
 
     def _connect(
-        self, edge_index: Tensor, edge_attr: Tensor | None, perm: Tensor, num_nodes: int
+        self, x: Tensor, edge_index: Tensor, edge_attr: Tensor | None, perm: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         if isinstance(edge_index, Structure):  # inside a U-Net: the level's structure, held once
             return edge_index.pool(perm), None  # type: ignore[return-value]
         if self.connect == "induced":
-            return induced(edge_index, edge_attr, perm, num_nodes)
-        return connect_two_hop(edge_index, edge_attr, perm, num_nodes, self.max_products)
+            return induced(edge_index, edge_attr, perm, x.size(0))
+        if edge_attr is None:  # the counts are to have the dtype of the features
+            edge_attr = x.new_ones(edge_index.size(1))
+        limit = self.max_products if self.connect == "two_hop" else self.max_degree
+        how = two_hop if self.connect == "two_hop" else sampled_two_hop
+        return connect_walks(how, edge_index, edge_attr, perm, x.size(0), limit)
 
     def _check(
         self,
@@ -344,7 +312,7 @@ class GPool(torch.nn.Module):
                     f"'edge_attr' must have {edge_index.size(1)} rows, one per column of "
                     f"'edge_index' (got shape {list(edge_attr.shape)})"
                 )
-            if self.connect == "two_hop" and edge_attr.dim() == 1:
+            if self.connect != "induced" and edge_attr.dim() == 1:
                 check_edge_weight(edge_attr, edge_index.size(1), values, name="edge_attr")
 
     def __repr__(self) -> str:
@@ -355,6 +323,7 @@ class GPool(torch.nn.Module):
             ("connect", self.connect, "induced"),
             ("gate", self.gate, None),
             ("max_products", self.max_products, None),
+            ("max_degree", self.max_degree, 32),
         ):
             if value != default:
                 options.append(f"{name}={value!r}")

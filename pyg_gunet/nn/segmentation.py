@@ -11,6 +11,7 @@ from torch import Tensor
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import scatter
 
+from pyg_gunet.functional.structure import Structure
 from pyg_gunet.functional.validate import check_positive_int, check_tensor, outermost
 from pyg_gunet.nn.levels import Hierarchy, Level
 from pyg_gunet.nn.unet import GraphUNet
@@ -97,7 +98,7 @@ class SegmentationUNet(GraphUNet):
     def forward(
         self,
         x: Tensor,
-        edge_index: Tensor,
+        edge_index: Tensor | Structure,
         batch: Tensor | None = None,
         edge_weight: Tensor | None = None,
     ) -> Tensor:
@@ -105,7 +106,7 @@ class SegmentationUNet(GraphUNet):
 
         Args:
             x (Tensor): Node features, [N, in_channels].
-            edge_index (Tensor): Edges, [2, E].
+            edge_index (Tensor or Structure): Edges, [2, E], or a prepared adjacency.
             batch (Tensor, optional): Sorted graph id per node, [N]. (default: None, one graph)
             edge_weight (Tensor, optional): Edge weights, [E]. (default: None, all ones)
         """
@@ -114,7 +115,7 @@ class SegmentationUNet(GraphUNet):
     def scales(
         self,
         x: Tensor,
-        edge_index: Tensor,
+        edge_index: Tensor | Structure,
         batch: Tensor | None = None,
         edge_weight: Tensor | None = None,
     ) -> list[Scale]:
@@ -184,10 +185,11 @@ def unpool_scores(scores: Tensor, perm: Tensor, level: Level) -> Tensor:
         spread = propagation.matmul(propagation.matmul(spread))
     else:
         assert level.edge_index is not None
-        weight = None if level.edge_weight is None else level.edge_weight.detach()
-        (source, target), norm = gcn_norm(
-            level.edge_index, weight, level.num_nodes, improved=True, dtype=scores.dtype
-        )
+        # Without weights, gcn_norm would give the self loops it adds weight 1 instead of 2.
+        weight = scores.new_ones(level.edge_index.size(1))
+        if level.edge_weight is not None:
+            weight = level.edge_weight.detach().to(scores.dtype)
+        (source, target), norm = gcn_norm(level.edge_index, weight, level.num_nodes, improved=True)
         for _ in range(2):
             messages = spread[source] * norm.unsqueeze(-1)
             spread = scatter(messages, target, dim=0, dim_size=level.num_nodes)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pyg_gunet.functional.structure import Structure
 from pyg_gunet.functional.validate import check_positive_int, outermost
 from pyg_gunet.nn.base import UNetBase
 from pyg_gunet.nn.levels import Hierarchy, make_conv
@@ -34,9 +35,9 @@ class GraphUNet(UNetBase):
             MessagePassing``. One whose forward takes `edge_weight` gets the walk counts of pooled
             levels; any other gets the connectivity alone. (default: None, PyG's
             ``GCNConv(improved=True)``, on one prepared propagation per level)
-        select (str, optional): ``'topk'`` or ``'spread'``, see :class:`GPool`. (default:
-        ``'topk'``) connect (str, optional): ``'two_hop'`` or ``'induced'``, see :class:`GPool`.
-            (default: ``'two_hop'``)
+        select (str, optional): ``'topk'`` or ``'spread'``, see :class:`GPool`.
+            (default: ``'topk'``)
+        connect (str, optional): How a pooled level connects, see below. (default: ``'two_hop'``)
         gate (str, optional): See :class:`GPool`. (default: None)
         norm (str or callable, optional): Normalisation after each convolution but the last, by
             PyG's name for it, or ``(channels) -> Module``. (default: None)
@@ -44,6 +45,27 @@ class GraphUNet(UNetBase):
             (default: 0.0)
         max_products (int, optional): The most scalar products per two-hop pooling.
             (default: None, from the available memory)
+        max_degree (int, optional): The most walks drawn per kept node with ``'sampled'``.
+            (default: 32)
+        cached (bool, optional): Whether the first call's graph is prepared once and serves all
+            later calls, whatever edges they pass, as in PyG's :class:`GCNConv`: for training on one
+            graph. :meth:`reset_parameters` forgets it. (default: False)
+
+    The choices of `connect`:
+
+    - ``'two_hop'``, ``'induced'`` and ``'sampled'`` make edges, see :class:`GPool`.
+    - ``'walk'`` makes none: a pooled level propagates by walks through the graph itself, normalised
+      at every hop, see :mod:`pyg_gunet.functional.walk`. Linear in the edges, in time and memory,
+      where a two-hop graph fills up. GCN propagation alone (`conv` None), and fixed, non-negative
+      weights. With ``select='spread'``, pooled levels are covered along the contracted graph.
+    - ``'auto'`` takes ``'two_hop'`` or ``'walk'``, whichever is expected to take fewer products on
+      the first graph that the model sees (:func:`pyg_gunet.functional.choose.choose_connect`), and
+      stays with it, as the two are different maps; `levels.connect` then tells. Name the choice
+      where a saved model is loaded. Where walks are not possible it is ``'two_hop'``.
+
+    `edge_index` may also be a prepared adjacency:
+    ``WalkAdjacency.from_edge_index(edge_index, edge_weight, num_nodes)`` for ``'walk'``,
+    ``Adjacency.from_edge_index(...)`` for ``'two_hop'`` and ``'induced'``.
 
     Shapes:
         - **input:** `x` [N, in_channels], `edge_index` [2, E], `batch` [N] sorted or None,
@@ -77,6 +99,8 @@ class GraphUNet(UNetBase):
         norm: str | Callable[[int], torch.nn.Module] | None = None,
         dropout: float = 0.0,
         max_products: int | None = None,
+        max_degree: int = 32,
+        cached: bool = False,
     ) -> None:
         super().__init__(
             in_channels,
@@ -91,6 +115,8 @@ class GraphUNet(UNetBase):
             gate,
             dropout,
             max_products,
+            max_degree,
+            cached,
         )
         check_positive_int(out_channels, "out_channels")
         self.out_channels = out_channels
@@ -106,7 +132,7 @@ class GraphUNet(UNetBase):
     def forward(
         self,
         x: Tensor,
-        edge_index: Tensor,
+        edge_index: Tensor | Structure,
         batch: Tensor | None = None,
         edge_weight: Tensor | None = None,
     ) -> Tensor:
@@ -114,7 +140,7 @@ class GraphUNet(UNetBase):
 
         Args:
             x (Tensor): Node features, [N, in_channels].
-            edge_index (Tensor): Edges, [2, E].
+            edge_index (Tensor or Structure): Edges, [2, E], or a prepared adjacency.
             batch (Tensor, optional): Sorted graph id per node, [N]. (default: None, one graph)
             edge_weight (Tensor, optional): Edge weights, [E]. (default: None, all ones)
         """
@@ -125,7 +151,7 @@ class GraphUNet(UNetBase):
     def encode(
         self,
         x: Tensor,
-        edge_index: Tensor,
+        edge_index: Tensor | Structure,
         batch: Tensor | None = None,
         edge_weight: Tensor | None = None,
     ) -> tuple[Tensor, Hierarchy]:
