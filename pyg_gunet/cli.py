@@ -179,3 +179,7 @@ def _print_figures(figures: dict[str, Any]) -> None:
             f"{figures['latent_floats_per_node']:.3g} per node of "
             f"{figures['input_floats_per_node']} features"
         )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -57,6 +57,12 @@ class Settings:
     norm: str = _option("none", "normalisation, by PyG's name for it (graph_norm, ...)")
     dropout: float | None = _option(None, "dropout on hidden features", low=0, high=0.99)
     loss_fn: str | None = _option(None, "error to minimise: mse, sce (autoencode)")
+    mi_weight: float = _option(
+        0.0, "weight of the mutual information of latent nodes and their graphs (autoencode)", low=0
+    )
+    kl_weight: float = _option(
+        0.0, "weight of the estimated KL of all latents to a standard normal (autoencode)", low=0
+    )
     normalize: str | None = _option(
         None,
         "what the network sees: center (less the mean, over one common deviation), "

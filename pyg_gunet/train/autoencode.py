@@ -11,6 +11,7 @@ from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
 from pyg_gunet.nn.autoencoder import GraphUNetAutoEncoder
+from pyg_gunet.nn.critic.terms import InfoMaxTerm, PriorTerm, held_out_rows
 from pyg_gunet.nn.levels import Hierarchy
 from pyg_gunet.settings import Settings
 from pyg_gunet.train.baselines import mean_mse, pca_mse
@@ -48,6 +49,9 @@ class AutoEncode(GraphModule):
             dropout=s.dropout or 0.0,
             loss_fn=s.loss_fn or "mse",
         )
+        latent = self.net.latent_channels
+        self.infomax = InfoMaxTerm(latent) if s.mi_weight else None
+        self.prior = PriorTerm(latent) if s.kl_weight else None
 
     def encode(self, data: Data) -> tuple[Tensor, Hierarchy]:
         """``(z, hierarchy)`` of a graph or a batch."""
@@ -62,7 +66,46 @@ class AutoEncode(GraphModule):
     def terms(self, data: Data) -> dict[str, Tensor]:
         z, hierarchy = self.encode(data)
         x = self.scaled(data)
-        return {"reconstruction": self.net.loss(self.net.decode(z, hierarchy), x)}
+        terms = {"reconstruction": self.net.loss(self.net.decode(z, hierarchy), x)}
+        batch, one_graph = self._latent_batch(z, hierarchy)
+        if self.infomax is not None:
+            z_corrupt = self._corrupted(data) if one_graph else None
+            terms["infomax"] = self.settings.mi_weight * self.infomax(z, batch, z_corrupt)
+        if self.prior is not None:
+            penalty, critic_loss = self.prior(z, held_out=one_graph)
+            terms["prior"] = self.settings.kl_weight * penalty
+            if self.training:  # the critic's own loss falls as it sees more: not what is wanted
+                terms["prior_critic"] = critic_loss
+        return terms
+
+    def validation_step(self, data: Data, index: int) -> None:
+        super().validation_step(data, index)
+        if self.infomax is None and self.prior is None:
+            return
+        z, hierarchy = self.encode(data)
+        batch, one_graph = self._latent_batch(z, hierarchy)
+        if one_graph and int(held_out_rows(z).sum()) < 2:
+            return  # nothing that a critic has not seen
+        if self.infomax is not None:
+            z_corrupt = self._corrupted(data) if one_graph else None
+            read = self.infomax.estimate(z, batch, z_corrupt)
+            self._log("val_kl_corrupted" if one_graph else "val_mi", read.value.float(), data)
+        if self.prior is not None:
+            read = self.prior.estimate(z, batch, held_out=one_graph)
+            self._log("val_kl_prior", read.value.float(), data)
+
+    def _latent_batch(self, z: Tensor, hierarchy: Hierarchy) -> tuple[Tensor, bool]:
+        """The graph of every row of z, and whether there is one graph only."""
+        batch = hierarchy.levels[-1].batch
+        if batch is None:
+            batch = torch.zeros(z.size(0), dtype=torch.long, device=z.device)
+        return batch, not bool((batch != batch[0]).any())
+
+    def _corrupted(self, data: Data) -> Tensor:
+        """z of the same graph with the features of its nodes shuffled."""
+        x = self.scaled(data)
+        x = x[torch.randperm(x.size(0), device=x.device)]
+        return self.net.encode(x, data.edge_index, data.get("batch"), data.get("edge_weight"))[0]
 
     def embed(self, data: Data, level: str) -> dict[str, Tensor]:
         """Embeddings `z` of nodes, of graphs, or of the coarsest level's nodes (``'latent'``).

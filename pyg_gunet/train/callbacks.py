@@ -101,10 +101,11 @@ class Checkpoints(Callback):
         self.aside: Path | None = None
         self.claimed = False
         self.created: list[Path] = []
+        self.complete = False
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
         if not self.claimed and trainer.is_global_zero:
-            self._claim()
+            self.claim()
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if not _epoch_is_whole(trainer):
@@ -114,11 +115,19 @@ class Checkpoints(Callback):
             if value < self.best:
                 self.best, self.best_epoch = value, trainer.current_epoch + 1
                 trainer.save_checkpoint(self.folder / BEST)
-        final = trainer.current_epoch + 1 == trainer.max_epochs or trainer.should_stop
+        self.complete = trainer.current_epoch + 1 == trainer.max_epochs
+        final = self.complete or trainer.should_stop
         if final or time.monotonic() - self.written >= self.every:
             trainer.save_checkpoint(self.folder / LAST)
             self.written = time.monotonic()
             self._drop_aside()
+
+    def adopt(self, checkpoint: Path) -> None:
+        """Takes over the checkpoint of a run that had nothing left to train."""
+        self.claim()
+        if not self.goes_on:
+            shutil.copyfile(checkpoint, self.folder / LAST)
+        self._drop_aside()
 
     def on_exception(self, trainer: Trainer, module: LightningModule, error: Any) -> None:
         self.give_back()
@@ -146,7 +155,8 @@ class Checkpoints(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best, self.best_epoch = float(state["best"]), int(state["best_epoch"])
 
-    def _claim(self) -> None:
+    def claim(self) -> None:
+        """Makes the folder, or puts the old run's files aside."""
         missing = [p for p in (self.folder, *self.folder.parents) if not p.exists()]
         self.folder.mkdir(parents=True, exist_ok=True)
         self.created = missing[::-1]

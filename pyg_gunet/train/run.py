@@ -110,7 +110,9 @@ def fit(
     start = time.monotonic()
     with Interrupt(trainer) as interrupt:
         _train(trainer, module, splits, None if resume is None else str(resume), interrupt)
-    if interrupt.pressed and trainer.current_epoch < (trainer.max_epochs or 0):
+    if resume is not None and not checkpoints.claimed and not interrupt.pressed:
+        checkpoints.adopt(Path(resume))
+    if interrupt.pressed and not checkpoints.complete:
         files = [folder / LAST] if (folder / LAST).is_file() else []
         return Run(folder, {"epochs": trainer.current_epoch}, files, interrupted=True)
 

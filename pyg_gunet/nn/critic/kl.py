@@ -25,7 +25,7 @@ from pyg_gunet.functional.validate import (
     check_same_device,
     outermost,
 )
-from pyg_gunet.nn.critic.network import MLP, GaussianBase, Standardize
+from pyg_gunet.nn.critic.network import MLP, Calibration, GaussianBase, Standardize
 
 # The linear term of the Donsker-Varadhan bound rewards samples of P without end where no sample of
 # Q is near; so its log-ratios are held to this range. The other objectives saturate by themselves.
@@ -96,6 +96,7 @@ class KLCritic(torch.nn.Module):
         self.nu = nu
         self.norm = Standardize(in_channels)
         self.net = MLP(in_channels, hidden_channels, 1, zero=True)
+        self.calibration = Calibration()
         self.base = GaussianBase(in_channels) if base == "gaussian" else None
         # Moving average of E_Q[e^r], in logs; NaN until the first training batch of 'dv'.
         self.register_buffer("log_mean", torch.tensor(math.nan))
@@ -103,6 +104,7 @@ class KLCritic(torch.nn.Module):
     def reset_parameters(self) -> None:
         r"""Resets all learnable parameters."""
         self.net.reset_parameters()
+        self.calibration.reset()
         self.log_mean.fill_(math.nan)
 
     def log_ratio(self, x: Tensor) -> Tensor:
@@ -115,7 +117,8 @@ class KLCritic(torch.nn.Module):
         r = self.net(self.norm(x)).squeeze(-1)
         r = full_precision(r)
         r = r if self.base is None else r + self.base(x)
-        return DV_LIMIT * torch.tanh(r / DV_LIMIT) if self.objective == "dv" else r
+        r = DV_LIMIT * torch.tanh(r / DV_LIMIT) if self.objective == "dv" else r
+        return self.calibration(r)
 
     def forward(self, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
         r"""Returns the log-ratios of the samples `p` [n] and `q` [m]."""

@@ -27,7 +27,7 @@ from pyg_gunet.functional.validate import (
     outermost,
 )
 from pyg_gunet.nn.critic.kl import check_objective, draw, evaluating, split_rows
-from pyg_gunet.nn.critic.network import HEADS, GaussianPairBase, Standardize
+from pyg_gunet.nn.critic.network import HEADS, Calibration, GaussianPairBase, Standardize
 
 # Numbers per intermediate tensor and chunk of rows: 4 MB in float32.
 CHUNK = 2**20
@@ -106,11 +106,13 @@ class MutualInformationCritic(torch.nn.Module):
         self.norm_x = Standardize(x_channels)
         self.norm_y = Standardize(y_channels)
         self.head: Any = HEADS[critic](x_channels, y_channels, hidden_channels)
+        self.calibration = Calibration()
         self.base = GaussianPairBase(x_channels, y_channels) if base == "gaussian" else None
 
     def reset_parameters(self) -> None:
         r"""Resets all learnable parameters."""
         self.head.reset_parameters()
+        self.calibration.reset()
 
     def forward(
         self, x: Tensor, y: Tensor, batch: Tensor | None = None, x_corrupt: Tensor | None = None
@@ -228,7 +230,8 @@ class MutualInformationCritic(torch.nn.Module):
 
     def _scores(self, x: Tensor, y: Tensor, gy: Tensor) -> Tensor:
         scores = self.head.pairs(self.head.side_x(self.norm_x(x)), gy)
-        return scores if self.base is None else scores + self.base.pairs(x, y)
+        scores = scores if self.base is None else scores + self.base.pairs(x, y)
+        return self.calibration(scores)
 
     def _corrupted(
         self, x: Tensor, x_corrupt: Tensor, y: Tensor, target: Tensor
@@ -238,7 +241,7 @@ class MutualInformationCritic(torch.nn.Module):
         r = self.head.rows(fx, self._side_y(y)[1][target])
         if self.base is not None:
             r = r + self.base.rows(torch.cat([x, x_corrupt]), y[target])
-        pos, neg = r.split([x.size(0), x_corrupt.size(0)])
+        pos, neg = self.calibration(r).split([x.size(0), x_corrupt.size(0)])
         return pos, neg
 
     def _chunks(self, x: Tensor, y: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

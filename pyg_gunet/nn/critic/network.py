@@ -37,6 +37,26 @@ class Standardize(torch.nn.Module):
         return (x - self.shift) / self.scale
 
 
+class Calibration(torch.nn.Module):
+    """slope * r + offset, two buffers that :func:`fit_critic` sets on held-out data (Platt)."""
+
+    slope: Tensor
+    offset: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("slope", torch.ones(()))
+        self.register_buffer("offset", torch.zeros(()))
+
+    def reset(self) -> None:
+        """Back to the identity."""
+        self.slope.fill_(1.0)
+        self.offset.zero_()
+
+    def forward(self, r: Tensor) -> Tensor:
+        return self.slope * r + self.offset
+
+
 class MLP(torch.nn.Module):
     """Two hidden layers beside a linear map. The last layers start at zero where `zero`."""
 
