@@ -182,24 +182,22 @@ class Progress(Callback):
     def __init__(self) -> None:
         self.bar: Any = None
 
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
         if not trainer.is_global_zero:
             return
-        from tqdm import tqdm
+        if self.bar is None:  # not before a step went well: an error is one line
+            from tqdm import tqdm
 
-        self.bar = tqdm(
-            total=int(trainer.estimated_stepping_batches),
-            initial=trainer.global_step,
-            desc="training",
-            unit="step",
-            file=sys.stderr,
-            dynamic_ncols=True,
-            mininterval=0.1 if sys.stderr.isatty() else 10.0,  # a log file gets few lines
-        )
-
-    def on_train_batch_end(self, *args: Any) -> None:
-        if self.bar is not None:
-            self.bar.update()
+            self.bar = tqdm(
+                total=int(trainer.estimated_stepping_batches),
+                initial=trainer.global_step - 1,
+                desc="training",
+                unit="step",
+                file=sys.stderr,
+                dynamic_ncols=True,
+                mininterval=0.1 if sys.stderr.isatty() else 10.0,  # a log file gets few lines
+            )
+        self.bar.update()
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if self.bar is not None:
