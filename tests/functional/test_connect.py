@@ -30,7 +30,7 @@ def force_dense(monkeypatch: pytest.MonkeyPatch, share: float = 0.0) -> None:
 # --- two_hop against the dense square
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(graphs_with_perm())
 def test_two_hop_is_the_dense_square_on_the_kept_nodes(drawn):
     graph, perm = drawn

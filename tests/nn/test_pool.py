@@ -1,0 +1,404 @@
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch_geometric.nn import TopKPooling
+from torch_geometric.nn.pool.select import SelectOutput
+
+from pyg_gunet import GPool, GUnpool, PoolOutput
+from tests.conftest import (
+    dense_two_hop,
+    graphs,
+    permuted,
+    random_batch,
+    random_graph,
+    to_dense,
+)
+
+SELECTIONS = ("topk", "spread")
+CONNECTIONS = ("induced", "two_hop")
+
+
+def outputs_close(a: PoolOutput, b: PoolOutput, tolerance: float = 1e-6) -> None:
+    for x, y in zip(a, b):
+        assert (x is None) == (y is None)
+        if x is not None:
+            torch.testing.assert_close(x, y, atol=tolerance, rtol=tolerance)
+
+
+# --- rows and edges belong together
+
+
+@settings(max_examples=200)
+@given(graphs(), st.sampled_from([0.3, 0.5, 0.8, 1.0, 1, 3]), st.sampled_from(SELECTIONS))
+def test_every_row_sits_on_its_own_edges(graph, ratio, select):
+    """Node j of the output is node perm[j] of the input, for features, edges and weights."""
+    x = torch.randn(
+        graph.num_nodes, 4, generator=torch.Generator().manual_seed(graph.num_edges)
+    ).double()
+    pool = GPool(4, ratio, connect="two_hop", select=select).double()
+    out = pool(x, graph.edge_index, graph.edge_weight)
+    expected = dense_two_hop(graph.dense(), out.perm)
+    assert torch.equal(to_dense(out.edge_index, out.edge_attr, out.perm.numel()), expected)
+    y = x @ pool.select.weight.view(-1) / pool.select.weight.norm()
+    gate = (torch.tanh if select == "topk" else torch.sigmoid)(y)[out.perm]
+    torch.testing.assert_close(out.score, gate)
+    torch.testing.assert_close(out.x, x[out.perm] * gate.view(-1, 1))
+    if select == "topk":
+        assert set(out.perm.tolist()) == set(y.topk(out.perm.numel()).indices.tolist())
+    # The same nodes, induced.
+    single = GPool(4, ratio, select=select).double()
+    single.load_state_dict(pool.state_dict())
+    out = single(x, graph.edge_index, torch.arange(graph.num_edges))
+    source, target = graph.edge_index[:, out.edge_attr]
+    assert torch.equal(out.perm[out.edge_index[0]], source)
+    assert torch.equal(out.perm[out.edge_index[1]], target)
+    kept = torch.isin(graph.edge_index, out.perm).all(dim=0)
+    assert torch.equal(out.edge_attr, kept.nonzero().view(-1))
+
+
+@settings(max_examples=60)
+@given(graphs(), st.integers(1, 10))
+def test_unpool_puts_rows_back(graph, k):
+    x = torch.randn(graph.num_nodes, 3)
+    out = GPool(3, k)(x, graph.edge_index)
+    up = GUnpool()(out.x, out.perm, graph.num_nodes)
+    expected = torch.zeros(graph.num_nodes, 3)
+    for j, i in enumerate(out.perm.tolist()):
+        expected[i] = out.x[j]
+    assert torch.equal(up, expected)
+
+
+# --- a drop-in for PyG's TopKPooling
+
+
+def pair(*args, **options) -> tuple[GPool, TopKPooling]:
+    ours, theirs = GPool(*args, **options), TopKPooling(*args, **options)
+    ours.load_state_dict(theirs.state_dict())
+    theirs.load_state_dict(ours.state_dict())
+    return ours, theirs
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ratio": 0.5},
+        {"ratio": 3},
+        {"ratio": 0.8, "multiplier": 2.5},
+        {"ratio": None, "min_score": 0.1},
+        {"min_score": 0.05, "multiplier": 3.0},
+        {"min_score": 0.99},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("batched", [False, True])
+def test_equals_topk_pooling(options, batched):
+    if options.get("ratio", 0) is None and batched is None:
+        pytest.skip()
+    data = random_batch()
+    batch = data.batch if batched else None
+    ours, theirs = pair(5, **options)
+    x = torch.randn(data.num_nodes, 5, requires_grad=True)
+    attr = torch.randn(data.edge_index.size(1), 2)
+    a, b = ours(x, data.edge_index, attr, batch), theirs(x, data.edge_index, attr, batch)
+    assert len(a) == len(b) == 6
+    for mine, other in zip(a, b):
+        torch.testing.assert_close(mine, other)
+    upstream = torch.randn_like(a.x)
+    grads = torch.autograd.grad(a.x, (x, ours.select.weight), upstream)
+    expected = torch.autograd.grad(b[0], (x, theirs.select.weight), upstream)
+    torch.testing.assert_close(grads, expected)
+
+
+def test_attn_is_scored_in_place_of_x():
+    ours, theirs = pair(3, ratio=0.5)
+    graph = random_graph(12, 30)
+    x, attn = torch.randn(12, 7), torch.randn(12, 3)
+    for mine, other in zip(
+        ours(x, graph.edge_index, None, None, attn), theirs(x, graph.edge_index, None, None, attn)
+    ):
+        torch.testing.assert_close(mine, other)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"ratio": 3}, {"multiplier": 2.0}, {"ratio": None, "min_score": 0.2}]
+)
+def test_repr_is_pygs(options):
+    ours, theirs = pair(7, **options)
+    assert repr(ours) == repr(theirs).replace("TopKPooling", "GPool")
+
+
+def test_repr_shows_other_options_where_not_default():
+    assert repr(GPool(7, connect="two_hop", gate="sigmoid")) == (
+        "GPool(7, ratio=0.5, multiplier=1.0, connect='two_hop', gate='sigmoid')"
+    )
+    assert "select='spread'" in repr(GPool(7, select="spread"))
+    assert "max_products=9" in repr(GPool(7, max_products=9))
+    assert repr(GUnpool()) == "GUnpool()"
+
+
+def test_the_same_seed_gives_the_same_weights():
+    torch.manual_seed(0)
+    ours = GPool(9).state_dict()
+    torch.manual_seed(0)
+    theirs = TopKPooling(9).state_dict()
+    assert ours.keys() == theirs.keys() == {"select.weight"}
+    assert torch.equal(ours["select.weight"], theirs["select.weight"])
+
+
+def test_reset_parameters():
+    pool = GPool(9)
+    before = pool.select.weight.clone()
+    pool.reset_parameters()
+    assert not torch.equal(before, pool.select.weight)
+
+
+# --- selection, gates, ratios
+
+
+def test_ranks_the_raw_score_where_the_gate_saturates():
+    """tanh(20) = tanh(40) = 1 in single precision: only the raw score tells them apart."""
+    x = torch.tensor([[20.0], [30.0], [40.0], [10.0]])
+    pool = GPool(1, ratio=2)
+    torch.nn.init.ones_(pool.select.weight)
+    out = pool(x, torch.empty(2, 0, dtype=torch.long))
+    assert out.perm.tolist() == [2, 1]
+    assert out.score.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("select, default", [("topk", "tanh"), ("spread", "sigmoid")])
+def test_gates(select, default):
+    graph = random_graph(20, 60)
+    x = torch.randn(20, 3)
+    weight = torch.randn(1, 3)
+    y = x @ weight.view(-1) / weight.norm()
+    for gate in (None, "tanh", "sigmoid"):
+        pool = GPool(3, select=select, gate=gate)
+        pool.load_state_dict({"select.weight": weight})
+        out = pool(x, graph.edge_index)
+        torch.testing.assert_close(out.score, getattr(torch, gate or default)(y[out.perm]))
+
+
+@pytest.mark.parametrize("select", SELECTIONS)
+def test_how_many_nodes_every_graph_keeps(select):
+    sizes = torch.tensor([25, 1, 0, 4, 100])  # the third graph of the batch is empty
+    batch = torch.arange(5).repeat_interleave(sizes)
+    edge_index = torch.empty(2, 0, dtype=torch.long)
+    x = torch.randn(130, 2)
+    for ratio, expected in (
+        (0.6, [15, 1, 0, 3, 60]),
+        (0.55, [14, 1, 0, 3, 55]),
+        (1.0, [25, 1, 0, 4, 100]),
+        (1, [1, 1, 0, 1, 1]),
+        (30, [25, 1, 0, 4, 30]),
+    ):
+        out = GPool(2, ratio, select=select)(x, edge_index, batch=batch)
+        assert torch.bincount(out.batch, minlength=5).tolist() == expected
+        assert torch.equal(batch[out.perm], out.batch)
+
+
+def test_a_projection_of_zeros_is_finite():
+    pool = GPool(3)
+    torch.nn.init.zeros_(pool.select.weight)
+    x = torch.randn(6, 3, requires_grad=True)
+    out = pool(x, torch.empty(2, 0, dtype=torch.long))
+    assert out.perm.tolist() == [0, 1, 2]
+    out.x.sum().backward()
+    assert bool(torch.isfinite(x.grad).all())
+
+
+# --- batch and order
+
+
+@pytest.mark.parametrize("select", SELECTIONS)
+@pytest.mark.parametrize("connect", CONNECTIONS)
+@pytest.mark.parametrize("min_score", [None, 0.1])
+def test_batch_equals_alone(select, connect, min_score):
+    if min_score is not None and select == "spread":
+        with pytest.raises(ValueError, match="'min_score'"):
+            GPool(4, select=select, min_score=min_score)
+        return
+    data = random_batch()
+    pool = GPool(4, select=select, connect=connect, min_score=min_score)
+    x = torch.randn(data.num_nodes, 4)
+    together = pool(x, data.edge_index, data.edge_weight, data.batch)
+    alone, offset = [], 0
+    for i, (part, start) in enumerate(zip(data.parts, data.offsets)):
+        out = pool(x[start : start + part.num_nodes], part.edge_index, part.edge_weight)
+        alone.append(
+            out._replace(
+                edge_index=out.edge_index + offset, batch=out.batch + i, perm=out.perm + start
+            )
+        )
+        offset += out.perm.numel()
+    cat = PoolOutput(
+        *(torch.cat(v, dim=-1 if v[0].dtype == torch.long else 0) for v in zip(*alone))
+    )
+    outputs_close(together, cat)
+
+
+@pytest.mark.parametrize("select", SELECTIONS)
+@pytest.mark.parametrize("connect", CONNECTIONS)
+@pytest.mark.parametrize("num_nodes", [40, 400])
+def test_renamed_nodes_rename_the_result(select, connect, num_nodes):
+    graph = random_graph(num_nodes, 3 * num_nodes)
+    order = torch.randperm(num_nodes, generator=torch.Generator().manual_seed(5))
+    x = torch.randn(num_nodes, 4)
+    renamed = permuted(graph, order)
+    pool = GPool(4, select=select, connect=connect)
+    a, b = pool(x, *graph[:2]), pool(x[order], *renamed[:2])
+    assert torch.equal(order[b.perm], a.perm)
+    torch.testing.assert_close(b.x, a.x)
+    torch.testing.assert_close(b.score, a.score)
+    size = a.perm.numel()
+    total = torch.zeros(2, size, size)
+    for i, out in enumerate((a, b)):
+        total[i].index_put_(tuple(out.edge_index), out.edge_attr, accumulate=True)
+    torch.testing.assert_close(total[0], total[1])
+
+
+# --- gradients and dtypes
+
+
+@pytest.mark.parametrize("select", SELECTIONS)
+@pytest.mark.parametrize("connect", CONNECTIONS)
+def test_gradcheck(select, connect):
+    graph = random_graph(8, 24, dtype=torch.float64)
+    pool = GPool(3, select=select, connect=connect).double()
+    x = torch.randn(8, 3, dtype=torch.float64, requires_grad=True)
+    edge_weight = graph.edge_weight.requires_grad_()
+
+    def function(x, edge_weight, weight):
+        out = torch.func.functional_call(
+            pool, {"select.weight": weight}, (x, graph.edge_index, edge_weight)
+        )
+        return out.x, out.edge_attr, out.score
+
+    assert torch.autograd.gradcheck(function, (x, edge_weight, pool.select.weight))
+
+
+def test_unpool_gradcheck():
+    perm = torch.tensor([4, 0, 2])
+    x = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: GUnpool()(x, perm, 6), x)
+    assert torch.autograd.gradgradcheck(lambda x: GUnpool()(x, perm, 6), x)
+
+
+def test_two_hop_gradient_reaches_a_column_of_edge_features():
+    graph = random_graph(10, 40)
+    pool = GPool(3, connect="two_hop")
+    x = torch.randn(10, 3)
+    flat = graph.edge_weight.clone().requires_grad_()
+    column = graph.edge_weight.clone().view(-1, 1).requires_grad_()
+    a, b = pool(x, graph.edge_index, flat), pool(x, graph.edge_index, column)
+    assert b.edge_attr.shape == (a.edge_attr.numel(), 1)
+    a.edge_attr.sum().backward()
+    b.edge_attr.sum().backward()
+    assert torch.equal(column.grad.view(-1), flat.grad)
+    assert bool((flat.grad != 0).any())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("select", SELECTIONS)
+@pytest.mark.parametrize("connect", CONNECTIONS)
+def test_dtypes(dtype, select, connect):
+    graph = random_graph(20, 60)
+    pool = GPool(3, select=select, connect=connect).to(dtype)
+    x = torch.randn(20, 3, dtype=dtype, requires_grad=True)
+    for weight in (None, graph.edge_weight.to(dtype)):
+        out = pool(x, graph.edge_index, weight)
+        assert out.x.dtype == out.score.dtype == dtype
+        assert out.perm.dtype == out.batch.dtype == out.edge_index.dtype == torch.int64
+        if weight is not None or connect == "two_hop":
+            assert out.edge_attr.dtype == dtype
+        assert bool(torch.isfinite(out.x).all())
+        out.x.sum().backward()
+    assert x.grad.dtype == dtype
+
+
+@pytest.mark.parametrize("select", SELECTIONS)
+@pytest.mark.parametrize("connect", CONNECTIONS)
+def test_indices_of_four_bytes(select, connect):
+    data = random_batch()
+    x = torch.randn(data.num_nodes, 3)
+    for options in ({}, {"min_score": 0.1}) if select == "topk" else ({},):
+        pool = GPool(3, select=select, connect=connect, **options)
+        a = pool(x, data.edge_index, data.edge_weight, data.batch)
+        b = pool(x, data.edge_index.int(), data.edge_weight, data.batch.int())
+        assert torch.equal(a.perm, b.perm)
+        assert torch.equal(a.batch, b.batch.long())
+        assert torch.equal(a.edge_index, b.edge_index.long())
+        torch.testing.assert_close(a.x, b.x)
+
+
+def test_autocast():
+    graph = random_graph(20, 60)
+    pool = GPool(3, connect="two_hop")
+    x = torch.randn(20, 3)
+    expected = pool(x, *graph[:2])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = pool(x, *graph[:2])
+    outputs_close(out, expected)
+
+
+def test_inputs_are_left_alone():
+    graph = random_graph(20, 60)
+    x = torch.randn(20, 3)
+    before = [t.clone() for t in (x, *graph[:2])]
+    for connect in CONNECTIONS:
+        GPool(3, connect=connect, multiplier=2.0)(x, *graph[:2])
+    for a, b in zip(before, (x, *graph[:2])):
+        assert torch.equal(a, b)
+
+
+# --- parts and persistence
+
+
+def test_selection_stands_in_for_pygs():
+    pool = GPool(3, ratio=0.5)
+    x, batch = torch.randn(9, 3), torch.tensor([0] * 4 + [1] * 5)
+    out = pool.select(x, batch)
+    assert isinstance(out, SelectOutput)
+    theirs = TopKPooling(3)
+    theirs.load_state_dict(pool.state_dict())
+    expected = theirs.select(x, batch)
+    assert torch.equal(out.node_index, expected.node_index)
+    assert torch.equal(out.cluster_index, expected.cluster_index)
+    assert (out.num_nodes, out.num_clusters) == (9, expected.num_clusters)
+    torch.testing.assert_close(out.weight, expected.weight)
+    with pytest.raises(ValueError, match="'edge_index'"):
+        GPool(3, select="spread").select(x, batch)
+
+
+@pytest.mark.parametrize("options", [{}, {"select": "spread", "connect": "two_hop"}])
+def test_copies_and_pickles(options):
+    pool = GPool(3, ratio=0.4, **options)
+    graph = random_graph(20, 60)
+    x = torch.randn(20, 3)
+    expected = pool(x, *graph[:2])
+    outputs_close(copy.deepcopy(pool)(x, *graph[:2]), expected, 0.0)
+    outputs_close(pickle.loads(pickle.dumps(pool))(x, *graph[:2]), expected, 0.0)
+    buffer = io.BytesIO()
+    torch.save(pool.state_dict(), buffer)
+    buffer.seek(0)
+    other = GPool(3, ratio=0.4, **options)
+    other.load_state_dict(torch.load(buffer, weights_only=True))
+    outputs_close(other(x, *graph[:2]), expected, 0.0)
+    outputs_close(pickle.loads(pickle.dumps(expected)), expected, 0.0)
+
+
+def test_output_has_names():
+    out = GPool(2)(torch.ones(4, 2), torch.tensor([[0], [1]]))
+    assert repr(out) == (
+        "PoolOutput(x=[2, 2], edge_index=[2, 1], edge_attr=None, batch=[2], perm=[2], score=[2])"
+    )
+    x, edge_index, edge_attr, batch, perm, score = out
+    assert x is out.x
+    assert score is out.score
+    assert batch.tolist() == [0, 0]
