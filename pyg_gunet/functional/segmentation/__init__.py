@@ -6,6 +6,7 @@ from pyg_gunet.functional.segmentation.count import (
     counts_of,
     label_counts,
 )
+from pyg_gunet.functional.segmentation.instance import instances_found
 from pyg_gunet.functional.segmentation.part import PartScores, part_iou
 from pyg_gunet.functional.segmentation.score import (
     class_accuracy,
@@ -28,6 +29,7 @@ __all__ = [
     "confusion_matrix",
     "counts_of",
     "frequency_weighted_iou",
+    "instances_found",
     "label_counts",
     "macro_f1",
     "mean_accuracy",

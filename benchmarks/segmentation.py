@@ -1,0 +1,42 @@
+"""Node segmentation: speed of the scores, quality of the networks, border weights.
+
+    python segmentation.py --name speed     # four scores against torchmetrics and numpy
+    python segmentation.py --name digits    # IoU on pixel graphs of digits, by network
+    python segmentation.py --name nuclei --root DIR   # instances found with border weights
+
+`digits` and `nuclei` keep every finished run in a CSV beside the JSON and go on from there.
+Timings are on one thread, systems in turns, medians; memory is the peak above the start of a call.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from _common import parser, write_json
+
+CASES = ("speed", "digits", "nuclei")
+
+
+def main() -> None:
+    args = parser(__doc__ or "").parse_args()
+    if args.name is not None and args.name not in CASES:
+        raise SystemExit(f"--name must be one of {', '.join(CASES)} (got {args.name!r})")
+    records = []
+    rows = None if args.json is None else Path(args.json).with_suffix(".csv")
+    if args.name in (None, "speed"):
+        import _segmentation_speed as speed
+
+        records += speed.run(args.quick, args.seeds or 5)
+    if args.name in (None, "digits"):
+        import _segmentation_digits as digits
+
+        records += digits.run(args.quick, args.seeds or 5, rows)
+    if args.name == "nuclei" or (args.name is None and args.root is not None):
+        import _segmentation_nuclei as nuclei
+
+        records += nuclei.run(args.quick, args.seeds or 5, args.root, rows)
+    write_json(args.json, records)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""The segmentation network: what its scores are made of, and what selection does to a picture."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch_geometric.data import Batch
+from torch_geometric.nn import SAGEConv
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
+from torch_geometric.utils import to_dense_adj
+
+from pyg_gunet.nn.levels import Level
+from pyg_gunet.nn.loss import BorderWeightedCrossEntropy
+from pyg_gunet.nn.segmentation import SegmentationUNet, deep_supervision, unpool_scores
+from pyg_gunet.nn.unet import GraphUNet
+from pyg_gunet.transforms import ToGrid, grid_edges
+
+
+def picture(height=7, width=9, channels=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return ToGrid()(torch.rand(channels, height, width, generator=generator))
+
+
+def model(seed=0, **kwargs):
+    torch.manual_seed(seed)
+    return SegmentationUNet(3, 8, 5, **{"depth": 2, **kwargs})
+
+
+@pytest.mark.parametrize("multi_scale", [False, True])
+@pytest.mark.parametrize("kwargs", [{}, {"conv": SAGEConv}, {"sum_res": False, "norm": "batch"}])
+def test_shapes_and_gradients(multi_scale, kwargs):
+    data, net = picture(), model(multi_scale=multi_scale, **kwargs)
+    out = net(data.x, data.edge_index)
+    assert out.shape == (63, 5)
+    scales = net.scales(data.x, data.edge_index)
+    assert [len(scale.node) for scale in scales] == ([63, 32, 16] if multi_scale else [63])
+    assert scales[0].logits.equal(out)
+    loss = deep_supervision(scales, torch.arange(63) % 5)
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_scores_add_up():
+    """The sum of each level's own scores, each carried up level by level, by dense matrices."""
+    data = picture()
+    net = model(multi_scale=True).double()
+    x = data.x.double()
+    z, hierarchy = net.encode(x, data.edge_index)
+    features = net._ascend(z, hierarchy)
+    total = torch.zeros(63, 5, dtype=torch.float64)
+    up = [torch.eye(63, dtype=torch.float64)]
+    for level, perm in zip(hierarchy.levels, hierarchy.perms):
+        edge_index, weight = level.edges()
+        edge_index, norm = gcn_norm(edge_index, weight.double(), level.num_nodes, improved=True)
+        walk = to_dense_adj(edge_index, edge_attr=norm, max_num_nodes=level.num_nodes)[0].t()
+        reach = (walk @ walk)[:, perm]
+        up.append(up[-1] @ (reach / reach.sum(1, keepdim=True)))
+    for carry, feature, head in zip(up, features, net.heads, strict=True):
+        total += carry @ head(feature)
+    torch.testing.assert_close(net(x, data.edge_index), total)
+
+
+def test_single_scale_is_a_graph_unet_with_a_head():
+    data, net = picture(), model()
+    plain = GraphUNet(3, 8, 8, depth=2, select="spread")
+    plain.load_state_dict({k: v for k, v in net.state_dict().items() if "heads" not in k})
+    expected = net.heads[0](plain(data.x, data.edge_index).relu())
+    torch.testing.assert_close(net(data.x, data.edge_index), expected)
+
+
+def test_encode_and_decode():
+    data, net = picture(), model(multi_scale=True)
+    decoded = net.decode(*net.encode(data.x, data.edge_index))
+    assert decoded.equal(net(data.x, data.edge_index))
+
+
+@pytest.mark.parametrize("multi_scale", [False, True])
+@pytest.mark.parametrize("conv", [None, SAGEConv])
+def test_batch_equals_alone(multi_scale, conv):
+    graphs = [picture(5, 6), picture(4, 4, seed=1), picture(1, 3, seed=2)]
+    batch = Batch.from_data_list(graphs)
+    net = model(multi_scale=multi_scale, conv=conv)
+    together = net(batch.x, batch.edge_index, batch.batch)
+    alone = torch.cat([net(data.x, data.edge_index) for data in graphs])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("conv", [None, SAGEConv])
+def test_equivariance(conv):
+    data, net = picture(), model(multi_scale=True, conv=conv).double()
+    perm = torch.randperm(63, generator=torch.Generator().manual_seed(1))
+    x = data.x.double()
+    moved = net(x[perm], perm.argsort()[data.edge_index])
+    torch.testing.assert_close(moved, net(x, data.edge_index)[perm])
+
+
+def test_gradient():
+    data, net = picture(2, 3), model(multi_scale=True, depth=1).double()
+    target = torch.arange(6) % 5
+
+    def loss(bias):
+        net.heads[1].bias.data.copy_(bias)
+        return torch.func.functional_call(
+            net, {"heads.1.bias": bias}, (data.x.double(), data.edge_index)
+        )
+
+    bias = torch.randn(5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(loss, bias)
+    x = data.x.double().requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda z: deep_supervision(net.scales(z, data.edge_index), target), x
+    )
+
+
+class TestUnpoolScores:
+    @pytest.mark.parametrize("fused", [False, True])
+    def test_constant_stays_constant_where_covered(self, fused):
+        edge_index = grid_edges(6, 6)
+        net = model(conv=None if fused else SAGEConv)
+        level = net.levels.first(torch.rand(36, 3), edge_index, None, None)
+        assert (level.structure is None) != fused
+        perm = torch.tensor([0, 8, 30])
+        found = unpool_scores(torch.full((3, 2), 5.0), perm, level)
+        row, column = torch.arange(36) // 6, torch.arange(36) % 6
+        near = torch.stack(
+            [(row - p // 6).abs().maximum((column - p % 6).abs()) <= 2 for p in perm.tolist()]
+        ).any(0)
+        torch.testing.assert_close(found[near], torch.full_like(found[near], 5.0))
+        assert not found[~near].any()
+        assert (~near).any()
+
+    def test_both_paths_agree(self):
+        edge_index, perm = grid_edges(5, 5), torch.tensor([3, 12, 20])
+        scores = torch.rand(3, 4, dtype=torch.float64)
+        stored = model().levels.first(scores.new_zeros(25, 1), edge_index, None, None)
+        found = unpool_scores(scores, perm, stored)
+        plain = unpool_scores(scores, perm, Level(25, edge_index=edge_index))
+        torch.testing.assert_close(found, plain)
+
+
+def test_spread_does_not_tear_the_picture():
+    """On a picture whose brightness grows to one side, plain top-k keeps that side only: the rest
+    has no kept node within two hops. Spread selection covers every pixel."""
+    height, width = 16, 16
+    ramp = torch.arange(width).float().expand(height, width) / width
+    data = ToGrid()(ramp)
+    left_out = {}
+    for select in ("topk", "spread"):
+        torch.manual_seed(0)
+        net = SegmentationUNet(1, 4, 2, depth=1, pool_ratios=0.25, select=select, multi_scale=True)
+        with torch.no_grad():  # a score that follows the brightness
+            for conv in net.down_convs:
+                conv.lin.weight.abs_()
+            net.pools[0].select.weight.abs_()
+        _, hierarchy = net.encode(data.x, data.edge_index)
+        ones = torch.ones(hierarchy.perms[0].numel(), 1)
+        carried = unpool_scores(ones, hierarchy.perms[0], hierarchy.levels[0])
+        left_out[select] = float((carried == 0).float().mean())
+    assert left_out["spread"] == 0.0
+    assert left_out["topk"] > 0.5
+
+
+def test_deep_supervision():
+    data, net = picture(), model(multi_scale=True)
+    target = torch.arange(63) % 5
+    scales = net.scales(data.x, data.edge_index)
+    each = [torch.nn.functional.cross_entropy(scale.logits, target[scale.node]) for scale in scales]
+    loss = deep_supervision(scales, target, share=0.3)
+    torch.testing.assert_close(loss, (each[0] + 0.3 * each[1] + 0.09 * each[2]) / 1.39)
+    torch.testing.assert_close(deep_supervision(scales, target, share=0.0), each[0])
+    weight = torch.rand(63)
+    criterion = BorderWeightedCrossEntropy()
+    weighted = deep_supervision(scales, target, criterion, weight, share=1.0)
+    expected = sum(criterion(s.logits, target[s.node], weight[s.node]) for s in scales) / 3
+    torch.testing.assert_close(weighted, expected)
+
+
+def test_learns_what_only_a_coarse_level_can_see():
+    """The class of every pixel is where the one bright pixel is, left or right."""
+    graphs = []
+    for column in range(8):
+        image = torch.zeros(1, 4, 8)
+        image[0, 2, column] = 1.0
+        position = torch.linspace(-1, 1, 8).expand(1, 4, 8)
+        label = torch.full((4, 8), int(column > 3))
+        graphs.append(ToGrid()(torch.cat([image, image * position]), y=label))
+    batch = Batch.from_data_list(graphs)
+    torch.manual_seed(0)
+    net = SegmentationUNet(2, 16, 2, depth=3, multi_scale=True)
+    optimizer = torch.optim.Adam(net.parameters(), 2e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(
+            net(batch.x, batch.edge_index, batch.batch), batch.y
+        )
+        loss.backward()
+        optimizer.step()
+    right = net(batch.x, batch.edge_index, batch.batch).argmax(1) == batch.y
+    assert right.float().mean() > 0.95
+
+
+def test_repr_and_reset():
+    net = model(multi_scale=True)
+    assert repr(net) == (
+        "SegmentationUNet(3, 8, 5, depth=2, pool_ratios=[0.5, 0.5], multi_scale=True)"
+    )
+    assert "select='topk'" in repr(model(select="topk"))
+    before = net.heads[1].weight.clone()
+    net.reset_parameters()
+    assert not net.heads[1].weight.equal(before)
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="'num_classes'.*1"):
+        SegmentationUNet(3, 8, 1)
+    with pytest.raises(TypeError, match="'multi_scale'.*1"):
+        SegmentationUNet(3, 8, 2, multi_scale=1)
+    with pytest.raises(ValueError, match="'select'.*'top'"):
+        SegmentationUNet(3, 8, 2, select="top")
+    with pytest.raises(TypeError, match="pooling"):
+        SegmentationUNet(3, 8, 2, pooling="max")
+    data, net = picture(), model()
+    with pytest.raises(ValueError, match="'x' must have 3 channels"):
+        net(data.x[:, :2], data.edge_index)
+    scales = net.scales(data.x, data.edge_index)
+    with pytest.raises(ValueError, match="'share'.*2"):
+        deep_supervision(scales, torch.zeros(63, dtype=torch.int64), share=2.0)
+    with pytest.raises(ValueError, match="'scales'"):
+        deep_supervision([], torch.zeros(63, dtype=torch.int64))
