@@ -2,9 +2,10 @@
 
 The time is that of one call on edges as they come, for scores that make a scan in strict order
 slow (falling along a path, smooth on a mesh) and for random ones. The distance is the number of
-hops to the nearest kept node, beside top-k and a random share of the same size and, where
-torch-geometric-pool is installed, the poolers that cover: k-MIS at the order, and NDP at the number
-of repetitions, whose share of kept nodes comes closest to the ratio (it is printed).
+hops to the nearest kept node, over the nodes that reach one, beside top-k and a random share of the
+same size and, where torch-geometric-pool is installed, the poolers that cover: k-MIS at the order,
+and NDP at the number of repetitions, whose share of kept nodes comes closest to the ratio (it is
+printed).
 
     python benchmarks/spread.py --root MESHES --json benchmarks/results/spread.json
     python benchmarks/spread.py --quick
@@ -95,18 +96,21 @@ def distances(root: str | None, data: list[str], seeds: int) -> list[dict]:
         matrix = to_scipy_sparse_matrix(graph.edge_index, num_nodes=graph.num_nodes).tocsr()
         for ratio in RATIOS:
             for system, select in systems.items():
-                worst, average, share = [], [], []
+                worst, average, cut, share = [], [], [], []
                 for seed in range(seeds):
                     torch.manual_seed(seed)
                     score = graph.x @ torch.randn(graph.x.size(1))  # a random direction: smooth
                     kept = select(graph.x, graph.edge_index, score, ratio)
                     hops = dijkstra(matrix, False, kept.numpy(), unweighted=True, min_only=True)
+                    cut.append(float((hops == math.inf).mean()))
+                    hops = hops[hops < math.inf]
                     worst.append(float(hops.max()))
                     average.append(float(hops.mean()))
                     share.append(kept.numel() / graph.num_nodes)
                 case = f"{name}, ratio {ratio}"
                 records.append(_record("coverage", case, system, "largest distance", worst))
                 records.append(_record("coverage", case, system, "mean distance", average))
+                records.append(_record("coverage", case, system, "share without a kept node", cut))
                 records.append(_record("coverage", case, system, "share kept", share))
     return records
 
