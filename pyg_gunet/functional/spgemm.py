@@ -1,8 +1,9 @@
 """Sparse products for connectivity: scipy's kernels on the CPU, torch.sparse on a GPU.
 
-torch's own CSR @ CSR product leaks memory on the CPU, and it runs on one thread. scipy's kernel
-takes zero-copy views of the tensors and gives the interpreter lock back, so blocks of rows run on
-threads. Where a level has filled up, BLAS multiplies it many times faster than any sparse kernel
+torch's own CSR @ CSR product leaks memory on the CPU, and it runs on one thread. scipy's kernels
+take zero-copy views of the tensors and give the interpreter lock back, so blocks of rows run on
+threads. They are called without scipy's matrix objects, which on small graphs cost more than the
+products. Where a level has filled up, BLAS multiplies it many times faster than any sparse kernel
 does.
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 import psutil
 import scipy.sparse as sp
 import torch
+from scipy.sparse import _sparsetools as kernels
 from torch import Tensor
 from torch_geometric.utils import coalesce, cumsum
 
@@ -25,6 +27,8 @@ SPARSE_RATE = 3.0e8
 DENSE_RATE = 2.5e10
 # Below this many products, threads cost more than they bring.
 THREADS_FROM = 2_000_000
+# Up to this many products memory for all of them is cheaper than a pass that counts the entries.
+COUNT_FROM = 4_000_000
 # Every product may make one entry of the result: 4-byte index, 4-byte value, twice while merging.
 BYTES_PER_ENTRY = 16
 # Squares of values under this vanish in float32 after few levels; there a dense product would lose
@@ -63,12 +67,12 @@ def to_scipy(matrix: CSR) -> sp.csr_matrix:
 
 def from_scipy(matrix: Any) -> CSR:
     """A CSR on the arrays of a scipy matrix."""
-    return CSR(
-        torch.from_numpy(matrix.indptr),
-        torch.from_numpy(matrix.indices),
-        torch.from_numpy(matrix.data),
-        matrix.shape,
-    )
+    return _from_arrays((matrix.indptr, matrix.indices, matrix.data), matrix.shape)
+
+
+def _from_arrays(arrays: tuple[np.ndarray, ...], shape: tuple[int, int]) -> CSR:
+    indptr, indices, values = (torch.from_numpy(array) for array in arrays)
+    return CSR(indptr, indices, values, shape)
 
 
 def build(row: Tensor, col: Tensor, values: Tensor, num_nodes: int) -> CSR:
@@ -87,13 +91,10 @@ def transpose(matrix: CSR) -> CSR:
     """The transpose, columns sorted."""
     shape = (matrix.shape[1], matrix.shape[0])
     if _on_scipy(matrix.values):
-        view = to_scipy(matrix).tocsc()
-        return CSR(
-            torch.from_numpy(view.indptr),
-            torch.from_numpy(view.indices),
-            torch.from_numpy(view.data),
-            shape,
-        )
+        arrays = tuple(part.numpy() for part in matrix.parts)
+        out = (np.empty(shape[0] + 1, arrays[0].dtype), *map(np.empty_like, arrays[1:]))
+        kernels.csr_tocsc(*matrix.shape, *arrays, *out)
+        return _from_arrays(out, shape)
     row, col, values = to_coo(matrix)
     order = torch.sort(col, stable=True).indices
     return CSR(_indptr(col[order], shape[0]), row[order].to(torch.int32), values[order], shape)
@@ -122,16 +123,22 @@ def to_coo(matrix: CSR) -> tuple[Tensor, Tensor, Tensor]:
 def rows_of(matrix: CSR, perm: Tensor) -> CSR:
     """``matrix[perm, :]``."""
     if _on_scipy(matrix.values):
-        return from_scipy(to_scipy(matrix)[perm.numpy()])
+        ptr, col, val = (part.numpy() for part in matrix.parts)
+        index = perm.numpy().astype(ptr.dtype)
+        indptr = np.zeros(index.size + 1, ptr.dtype)
+        np.cumsum(ptr[index + 1] - ptr[index], out=indptr[1:])
+        out = (np.empty(indptr[-1], col.dtype), np.empty(indptr[-1], val.dtype))
+        kernels.csr_row_index(index.size, index, ptr, col, val, *out)
+        return _from_arrays((indptr, *out), (perm.size(0), matrix.shape[1]))
     start, end = matrix.indptr[perm].long(), matrix.indptr[perm + 1].long()
-    indptr = cumsum(end - start)
-    size = int(indptr[-1])
+    starts = cumsum(end - start)
+    size = int(starts[-1])
     owner = torch.arange(perm.size(0), device=perm.device).repeat_interleave(
         end - start, output_size=size
     )
-    take = torch.arange(size, device=perm.device) + (start - indptr[:-1])[owner]
+    take = torch.arange(size, device=perm.device) + (start - starts[:-1])[owner]
     return CSR(
-        indptr.to(matrix.indptr.dtype),
+        starts.to(matrix.indptr.dtype),
         matrix.indices[take],
         matrix.values[take],
         (perm.size(0), matrix.shape[1]),
@@ -258,19 +265,54 @@ def multiply(left: CSR, right: CSR, products: int | None = None) -> CSR:
 
 
 def _scipy_product(left: CSR, right: CSR, products: int) -> CSR:
-    a, b = to_scipy(left), to_scipy(right)
+    rows, columns = left.shape[0], right.shape[1]
+    if min(products, rows * columns) >= 2**31:  # beyond 4-byte indices: scipy widens them
+        return from_scipy(to_scipy(left) @ to_scipy(right))
     threads = torch.get_num_threads()
     if threads == 1 or products < THREADS_FROM:
-        return from_scipy(a @ b)
+        return _from_arrays(_block_product(left, right, 0, rows), (rows, columns))
     # Blocks of rows with equal shares of the products; a few per thread even out the estimate.
-    length = np.diff(right.indptr.numpy())
-    work = np.concatenate([[0], np.cumsum(length[left.indices.numpy()], dtype=np.int64)])
-    per_row = work[left.indptr.numpy()]
-    targets = np.linspace(0, per_row[-1], 2 * threads + 1)[1:-1]
-    cuts = np.unique(np.concatenate([[0], np.searchsorted(per_row, targets), [left.shape[0]]]))
+    work = _products_before(left, right)
+    targets = np.linspace(0, work[-1], 2 * threads + 1)[1:-1]
+    cuts = np.unique(np.concatenate([[0], np.searchsorted(work, targets), [rows]]))
     with ThreadPoolExecutor(threads) as pool:
-        blocks = list(pool.map(lambda ab: a[ab[0] : ab[1]] @ b, zip(cuts[:-1], cuts[1:])))
-    return from_scipy(sp.vstack(blocks, format="csr"))
+        blocks = list(
+            pool.map(lambda ab: _block_product(left, right, *ab), zip(cuts[:-1], cuts[1:]))
+        )
+    offsets = np.cumsum([0] + [block[1].size for block in blocks], dtype=np.int32)
+    indptr = np.concatenate(
+        [[0], *(block[0][1:] + start for block, start in zip(blocks, offsets))], dtype=np.int32
+    )
+    indices = np.concatenate([block[1] for block in blocks])
+    values = np.concatenate([block[2] for block in blocks])
+    return _from_arrays((indptr, indices, values), (rows, columns))
+
+
+def _products_before(left: CSR, right: CSR) -> np.ndarray:
+    """The number of products before each row of ``left @ right``, and their total: [rows + 1]."""
+    length = np.diff(right.indptr.numpy())
+    total = np.concatenate([[0], np.cumsum(length[left.indices.numpy()], dtype=np.int64)])
+    return total[left.indptr.numpy()]
+
+
+def _block_product(left: CSR, right: CSR, lo: int, hi: int) -> tuple[np.ndarray, ...]:
+    """Rows `lo` to `hi` of ``left @ right``: indptr, indices, values."""
+    a_ptr, a_col, a_val = (part.numpy() for part in left.parts)
+    b = tuple(part.numpy() for part in right.parts)
+    a_ptr = a_ptr[lo : hi + 1]  # positions are absolute, so a block of rows needs no copy
+    rows, columns = int(hi - lo), right.shape[1]
+    bound = int(np.diff(b[0])[a_col[a_ptr[0] : a_ptr[-1]]].sum()) if rows else 0
+    bound = min(bound, rows * columns)
+    if bound > COUNT_FROM:
+        bound = kernels.csr_matmat_maxnnz(rows, columns, a_ptr, a_col, b[0], b[1])
+    indptr = np.empty(rows + 1, dtype=a_ptr.dtype)
+    indices = np.empty(bound, dtype=a_ptr.dtype)
+    values = np.empty(bound, dtype=a_val.dtype)
+    kernels.csr_matmat(rows, columns, a_ptr, a_col, a_val, *b, indptr, indices, values)
+    nnz = int(indptr[-1])
+    if 2 * nnz < bound:  # give the unused half back
+        return indptr, indices[:nnz].copy(), values[:nnz].copy()
+    return indptr, indices[:nnz], values[:nnz]
 
 
 def _with_cancelled(product: CSR, left: CSR, right: CSR) -> CSR:

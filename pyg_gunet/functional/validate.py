@@ -85,7 +85,7 @@ def check_features(
         raise ValueError(f"'{name}' holds no node (got shape {list(x.shape)})")
     if in_channels is not None and x.size(1) != in_channels:
         raise ValueError(f"'{name}' must have {in_channels} channels (got shape {list(x.shape)})")
-    if values and not bool(torch.isfinite(x.detach()).all()):
+    if values and not _all_finite(x.detach()):
         where = (~torch.isfinite(x.detach())).nonzero()[0].tolist()
         raise ValueError(f"'{name}' must be finite (got {x[tuple(where)].item()} at {where})")
 
@@ -120,9 +120,15 @@ def check_edge_weight(
             f"'{name}' must have shape [{num_edges}], one per column of 'edge_index' "
             f"(got {list(edge_weight.shape)})"
         )
-    if values and not bool(torch.isfinite(edge_weight.detach()).all()):
+    if values and not _all_finite(edge_weight.detach()):
         where = int((~torch.isfinite(edge_weight.detach())).nonzero()[0])
         raise ValueError(f"'{name}' must be finite (got {edge_weight[where].item()} at {where})")
+
+
+def _all_finite(x: Tensor) -> bool:
+    # A sum carries every NaN and infinity on and reads x once, several times faster than isfinite;
+    # only where it overflows by itself do the elements have to be looked at.
+    return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())
 
 
 def check_batch(batch: Tensor | None, num_nodes: int, values: bool = True) -> None:
