@@ -45,7 +45,7 @@ def append(path: Path, rows: list[dict[str, Any]]) -> None:
     new = not path.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
+        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
         if new:
             writer.writeheader()
         writer.writerows(rows)
@@ -165,8 +165,17 @@ def report(entries: list[dict[str, Any]], all_cases: list[Case]) -> None:
     for entry in entries:
         if entry["part"] == "tasks":
             competing[entry["case"]].append(entry)
+    for level in (entry for entry in entries if entry["system"] == "MI 10: smile(5)"):
+        ours = next(
+            e for e in entries if (e["case"], e["system"]) == (level["case"], "MI 10: classifier")
+        )
+        print(
+            f"\nMSE of smile(5) over ours at MI 10, same critic: {level['mse'] / ours['mse']:.1f}"
+        )
     if competing:
-        print("\nLowest mean squared error per task")
+        wins = [min(group, key=lambda e: e["mse"])["system"] for group in competing.values()]
+        own = sum(not system.startswith("torch-mist") for system in wins)
+        print(f"\nLowest mean squared error per task; ours on {own} of {len(wins)}")
         for name, group in competing.items():
             ranked = sorted(group, key=lambda e: e["mse"])
             places = ", ".join(f"{e['system']} {e['mse']:.5f}" for e in ranked[:4])

@@ -21,7 +21,7 @@ from pyg_gunet.nn.critic import KLCritic, fit_critic
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--out", default="kl_forward_reverse.png")
-parser.add_argument("--steps", type=int, default=600)
+parser.add_argument("--steps", type=int, default=400)
 parser.add_argument("--seed", type=int, default=0)
 args = parser.parse_args()
 torch.manual_seed(args.seed)
@@ -69,7 +69,7 @@ for axis, direction in zip(axes, ("forward", "reverse")):
     def sample_q(n: int, mean: torch.Tensor = mean, std: torch.Tensor = std) -> torch.Tensor:
         return mean + std * torch.randn(n, 2)
 
-    fit_critic(critic, lambda draw=sample_q: (sample_p(256), draw(256)), 1000)
+    fit_critic(critic, lambda draw=sample_q: (sample_p(256), draw(256)), 500)
     there = critic.estimate(sample_p(5000), sample_q(5000))
     back = critic.estimate(sample_p(5000), sample_q(5000), direction="reverse")
     print(f"{direction}: mean {mean.tolist()}, deviations {std.tolist()}\n  {there}\n  {back}")

@@ -442,6 +442,21 @@ def test_fit_keeps_the_best_held_out_weights_and_is_reproducible() -> None:
         assert torch.equal(a, b)
 
 
+def test_fit_calibrates_slope_and_offset_on_held_out_data() -> None:
+    # The network cannot learn (lr=0), so all that fit does is the calibration of the Gaussian base,
+    # which is wrong by a factor and a constant: moments from 4 times the log-ratio's slope.
+    critic = KLCritic(1, 4, base="gaussian")
+    held = torch.randn(20_000, 1) + 1, torch.randn(20_000, 1)
+    train = torch.randn(5000, 1) * 0.9 + 1.1, torch.randn(5000, 1) * 0.9
+    fit_critic(critic, train, 1, val=held, lr=0.0)
+    raw = 1.1 / 0.9**2  # of the base, for x; the true slope is 1
+    assert float(critic.calibration.slope) == pytest.approx(1 / raw, abs=0.05)
+    estimate = critic.estimate(torch.randn(20_000, 1) + 1, torch.randn(20_000, 1))
+    assert float(estimate.value) == pytest.approx(0.5, abs=0.03)
+    fit_critic(critic, (held[1], held[1]), 1, lr=0.0)  # starts from the identity again
+    assert abs(float(critic.estimate(*held).value)) < 0.05
+
+
 def test_fit_errors() -> None:
     critic = KLCritic(1, 4)
     data = torch.randn(10, 1), torch.randn(10, 1)

@@ -57,7 +57,7 @@ def fit_critic(
     lr: float = 1e-3,
     weight_decay: float = 0.0,
     max_norm: float = 1.0,
-    evaluations: int = 40,
+    evaluations: int = 20,
     patience: int | None = 10,
     generator: torch.Generator | None = None,
 ) -> FitResult:
@@ -86,7 +86,7 @@ def fit_critic(
         lr (float): The largest learning rate, reached after 2% of the steps. (default: ``1e-3``)
         weight_decay (float): Decoupled weight decay. (default: ``0.0``)
         max_norm (float): Gradients are scaled to at most this norm. (default: ``1.0``)
-        evaluations (int): How often the held-out loss is taken. (default: ``40``)
+        evaluations (int): How often the held-out loss is taken. (default: ``20``)
         patience (int, optional): Stop after so many held-out losses in a row without a new best;
             ``None`` never stops. (default: ``10``)
         generator (torch.Generator, optional): Source of the splits and minibatches, on the CPU.
