@@ -238,6 +238,8 @@ class GPool(torch.nn.Module):
         self.max_products = max_products
         self.max_degree = max_degree
         self.select = GPoolSelect(in_channels, ratio, min_score, gate, select)
+        # Once more, as TopKPooling does: the same seed gives the same weights.
+        self.reset_parameters()
 
     def reset_parameters(self) -> None:
         r"""Resets the projection vector."""
@@ -312,8 +314,9 @@ class GPool(torch.nn.Module):
                     f"'edge_attr' must have {edge_index.size(1)} rows, one per column of "
                     f"'edge_index' (got shape {list(edge_attr.shape)})"
                 )
-            if self.connect != "induced" and edge_attr.dim() == 1:
-                check_edge_weight(edge_attr, edge_index.size(1), values, name="edge_attr")
+            if self.connect != "induced" and edge_attr.shape[1:] in ((), (1,)):
+                weight = edge_attr.view(-1)
+                check_edge_weight(weight, edge_index.size(1), values, name="edge_attr")
 
     def __repr__(self) -> str:
         how = f"ratio={self.ratio}" if self.min_score is None else f"min_score={self.min_score}"
