@@ -13,7 +13,8 @@ from pyg_gunet.settings import Settings
 
 DATASETS = (
     "karate, grid, ring, bunny, minnesota, airfoil, logo, digits, Planetoid/NAME, TU/NAME, "
-    "or a path to a GraphML or edge-list file"
+    "LRGB/PascalVOC-SP, LRGB/COCO-SP, ShapeNet, ShapeNet/CATEGORY, "
+    "images:DIR (a folder with images/ and masks/), or a path to a GraphML or edge-list file"
 )
 
 
@@ -169,10 +170,18 @@ def _print_figures(figures: dict[str, Any]) -> None:
         print(
             f"  {figures['epochs']} epochs in {figures['seconds']} s, best: {figures['best_epoch']}"
         )
-    measure = next(key for key in ("mse", "test_accuracy") if key in figures)
+    measure = next(key for key in ("mse", "test_accuracy", "test_mean_iou") if key in figures)
     print(measure)
     for name, value in {"ours": figures[measure], **figures["baselines"]}.items():
         print(f"  {name:<28}{value:.4g}")
+    for name in ("test_pixel_accuracy", "test_macro_f1", "instances_found"):
+        if name in figures:
+            print(f"{name:<30}{figures[name]:.4g}")
+    if "per_class" in figures:
+        print(f"{'class':<30}{'IoU':<10}accuracy")
+        for label, scores in figures["per_class"].items():
+            iou, accuracy = ("-" if v is None else f"{v:.4g}" for v in scores.values())
+            print(f"  {label:<28}{iou:<10}{accuracy}")
     if "latent_floats" in figures:
         print(
             f"  latent: {figures['latent_floats']:,} floats, "

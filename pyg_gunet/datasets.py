@@ -66,6 +66,10 @@ def load(name: str, root: str | os.PathLike[str] = "data", **kwargs: Any) -> InM
     Planetoid/NAME     Cora, CiteSeer, PubMed: bags of words, public split
     TU/NAME            any set of the TU collection: node labels (its attributes if it has
                        no labels)
+    LRGB/NAME          PascalVOC-SP, COCO-SP: superpixels with a class each, public split
+    ShapeNet/CATEGORY  point clouds with a part per point, public split; ShapeNet: all categories
+    images:DIR         tiles of the images in ``DIR/images`` with the labels in ``DIR/masks``, see
+                       :func:`pyg_gunet.images.load_tiles`
     PATH               a GraphML file (.graphml, .xml) or an edge list (.edgelist, .edges,
                        .txt, .csv, .tsv), read by networkx; see
                        :func:`pyg_gunet.graph_files.read_graph`
@@ -81,8 +85,8 @@ def load(name: str, root: str | os.PathLike[str] = "data", **kwargs: Any) -> InM
             ``root/NAME/raw``, ``root/planetoid/NAME/raw`` and ``root/tu/NAME/raw``; where there
             are none, PyG downloads them to the first. PyG writes ``processed/`` beside ``raw/``.
             (default: :obj:`"data"`)
-        **kwargs: Passed to PyG's :class:`Planetoid` or :class:`TUDataset`, or to
-            :func:`pyg_gunet.graph_files.read_graph`.
+        **kwargs: Passed to PyG's :class:`Planetoid` or :class:`TUDataset`, to
+            :func:`pyg_gunet.graph_files.read_graph`, or to :func:`pyg_gunet.images.load_tiles`.
 
     Raises:
         ValueError: If the name is unknown, or if a file cannot be read as what it should be.
@@ -107,6 +111,18 @@ def load(name: str, root: str | os.PathLike[str] = "data", **kwargs: Any) -> InM
         return _planetoid(rest, Path(root), kwargs)
     if kind == "TU" and rest:
         return _tu(rest, Path(root), kwargs)
+    if kind == "LRGB" and rest:
+        from pyg_gunet.segmentation_sets import load_lrgb
+
+        return load_lrgb(rest, Path(root), **kwargs)
+    if kind == "ShapeNet":
+        from pyg_gunet.segmentation_sets import load_shapenet
+
+        return load_shapenet(rest or None, Path(root), **kwargs)
+    if name.startswith("images:"):
+        from pyg_gunet.images import load_tiles
+
+        return GraphDataset(name, load_tiles(name.removeprefix("images:"), **kwargs))
     path = Path(name)
     if path.suffix.lower() in graph_files.SUFFIXES or (name and _exists(path)):
         return GraphDataset(path.stem, [_with_features(graph_files.read_graph(path, **kwargs))])
@@ -121,7 +137,7 @@ def names() -> list[str]:
         ['karate', 'grid', 'ring']
     """
     planetoid = "Planetoid/{" + ",".join(PLANETOID) + "}"
-    return [*_IN_MEMORY, planetoid, "TU/NAME", "a path to a GraphML or edge-list file"]
+    return [*_IN_MEMORY, planetoid, "TU/NAME", *_MORE, "a path to a GraphML or edge-list file"]
 
 
 def split_indices(
@@ -196,6 +212,7 @@ def _digits() -> list[Data]:
     return graphs
 
 
+_MORE = ("LRGB/{PascalVOC-SP,COCO-SP}", "ShapeNet/CATEGORY", "images:DIR")
 _IN_MEMORY: dict[str, Callable[[], list[Data]]] = {
     "karate": _karate,
     "grid": lambda: _pygsp("Grid2d", 8, 8),

@@ -32,7 +32,7 @@ class Settings:
 
     dataset: str = _option("bunny", "name of a data set, or path to a graph file")
     root: str = _option("data", "folder of Planetoid and TU files", resume=True)
-    task: str = _option("autoencode", "what to train: autoencode, classify")
+    task: str = _option("autoencode", "what to train: autoencode, classify, segment")
     epochs: int | None = _option(
         None, "passes over the training data (one graph: steps)", low=1, resume=True
     )
@@ -54,7 +54,9 @@ class Settings:
     select: str | None = _option(None, "how nodes are kept: topk, spread")
     connect: str = _option("two_hop", "edges between kept nodes: two_hop, induced")
     skip: str | None = _option(None, "skip connections: none, sum, cat")
-    norm: str = _option("none", "normalisation, by PyG's name for it (graph_norm, ...)")
+    norm: str | None = _option(
+        None, "normalisation, by PyG's name for it (graph_norm, ...), or none"
+    )
     dropout: float | None = _option(None, "dropout on hidden features", low=0, high=0.99)
     loss_fn: str | None = _option(None, "error to minimise: mse, sce (autoencode)")
     mi_weight: float = _option(
@@ -68,22 +70,72 @@ class Settings:
         "what the network sees: center (less the mean, over one common deviation), "
         "rows (rows sum to 1), none",
     )
+    conv: str | None = _option(None, "convolution: sage, gcn (segment)", task="segment")
+    head: str | None = _option(
+        None, "levels that score the classes: single, multi_scale (segment)", task="segment"
+    )
+    deep_supervision: float | None = _option(
+        None,
+        "weight of a level's loss beside that of the level above; 0: none (segment)",
+        low=0,
+        high=1,
+        task="segment",
+    )
+    positions: str | None = _option(
+        None, "place in the picture as further features: append, none (segment)", task="segment"
+    )
+    masks: str | None = _option(
+        None, "what the masks of images:DIR hold: class, instance (segment)", task="segment"
+    )
+    tile_size: int | None = _option(
+        None, "height and width of the tiles of images:DIR (segment)", low=2, task="segment"
+    )
+    border_weight: float | None = _option(
+        None,
+        "w0 of the border weights of instances; 0: class weights alone (segment)",
+        low=0,
+        task="segment",
+    )
     accelerator: str = _option("auto", "where to train: auto, cpu, gpu", resume=True)
 
     def __post_init__(self) -> None:
         if isinstance(self.pool_ratios, list):  # a tuple comes back from JSON as a list
             object.__setattr__(self, "pool_ratios", tuple(self.pool_ratios))
         for item in dataclasses.fields(self):
-            _check(item.name, getattr(self, item.name), item.type, item.metadata)
+            value = getattr(self, item.name)
+            _check(item.name, value, item.type, item.metadata)
+            task = item.metadata.get("task", self.task)
+            if value is not None and task != self.task:
+                raise ValueError(
+                    f"'{item.name}' has no meaning for the task {self.task!r} (got {value!r})"
+                )
         _choice("skip", self.skip, (None, "none", "sum", "cat"))
         _choice("loss_fn", self.loss_fn, (None, "mse", "sce"))
         _choice("normalize", self.normalize, (None, "center", "rows", "none"))
+        _choice("conv", self.conv, (None, "sage", "gcn"))
+        _choice("head", self.head, (None, "single", "multi_scale"))
+        _choice("positions", self.positions, (None, "append", "none"))
+        _choice("masks", self.masks, (None, "class", "instance"))
         _choice("accelerator", self.accelerator, ("auto", "cpu", "gpu"))
         if len(self.pool_ratios) not in (1, self.depth):
             raise ValueError(
                 f"'pool_ratios' must hold one value, or one per pooling, {self.depth} of them "
                 f"(got {list(self.pool_ratios)})"
             )
+
+    @property
+    def dataset_options(self) -> dict[str, Any]:
+        """What :func:`pyg_gunet.datasets.load` is told beside name and root.
+
+        Raises:
+            ValueError: If an option goes with ``images:DIR`` only.
+        """
+        names = {"masks": "masks", "tile_size": "tile_size", "border_weight": "w0"}
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if given and not self.dataset.startswith("images:"):
+            name, value = next(iter(given.items()))
+            raise ValueError(f"'{name}' goes with a 'dataset' images:DIR (got {value!r})")
+        return {names[name]: value for name, value in given.items()}
 
     @property
     def ratios(self) -> list[float | int]:

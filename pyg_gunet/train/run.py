@@ -96,7 +96,7 @@ def fit(
     goes_on = resume is not None and folder.resolve() == Path(resume).resolve().parent
     _check_folder(folder, overwrite or goes_on)
 
-    dataset = load(settings.dataset, settings.root)
+    dataset = load(settings.dataset, settings.root, **settings.dataset_options)
     settings = settings.filled(**task.defaults(settings, dataset))
     if checkpoint is not None:
         _check_sizes(task, checkpoint["hyper_parameters"], checkpoint, "resume")
@@ -340,7 +340,7 @@ def _restore(ckpt: PathLike, changes: dict[str, Any]) -> tuple[Task, Any, InMemo
         raise TypeError(f"'changes' must be among dataset, root (got {sorted(unknown)})")
     settings = replace(settings, **changes)
     task = get_task(settings.task)
-    dataset = load(settings.dataset, settings.root)
+    dataset = load(settings.dataset, settings.root, **settings.dataset_options)
     found = task.channels(dataset)
     if found != hyper["channels"]:
         raise ValueError(

@@ -112,8 +112,8 @@ def channels(dataset: InMemoryDataset) -> dict[str, int]:
 
 def defaults(settings: Settings, dataset: InMemoryDataset) -> dict[str, Any]:
     """What measurement found good; positions where all graphs are pictures of one size."""
-    for name in ("latent_channels", "loss_fn"):
-        if getattr(settings, name) is not None:
+    for name in ("latent_channels", "loss_fn", "mi_weight", "kl_weight"):
+        if getattr(settings, name):
             raise ValueError(
                 f"'{name}' has no meaning for the task 'segment' (got {getattr(settings, name)!r})"
             )

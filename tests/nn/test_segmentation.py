@@ -27,7 +27,10 @@ def model(seed=0, **kwargs):
 
 
 @pytest.mark.parametrize("multi_scale", [False, True])
-@pytest.mark.parametrize("kwargs", [{}, {"conv": SAGEConv}, {"sum_res": False, "norm": "batch"}])
+@pytest.mark.parametrize(
+    "kwargs",
+    [{}, {"conv": SAGEConv}, {"sum_res": False, "norm": "batch"}, {"connect": "walk"}],
+)
 def test_shapes_and_gradients(multi_scale, kwargs):
     data, net = picture(), model(multi_scale=multi_scale, **kwargs)
     out = net(data.x, data.edge_index)
