@@ -105,7 +105,7 @@ class Digits:
 
 
 def train(system: str, seed: int, epochs: int, limit: int | None = None) -> dict[str, float]:
-    """The scores on the test graphs, the CPU seconds of the training, and the number of parameters."""
+    """The scores on the test graphs, the CPU seconds of training and the number of parameters."""
     data = Digits(seed)
     train_set = data.train[:limit]
     torch.manual_seed(seed)

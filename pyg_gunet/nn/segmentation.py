@@ -12,7 +12,6 @@ from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import scatter
 
 from pyg_gunet.functional.structure import Structure
-from pyg_gunet.functional.structure import Structure
 from pyg_gunet.functional.validate import check_positive_int, check_tensor, outermost
 from pyg_gunet.nn.levels import Hierarchy, Level
 from pyg_gunet.nn.unet import GraphUNet
