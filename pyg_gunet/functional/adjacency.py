@@ -91,6 +91,10 @@ class Adjacency(Structure):
         return self.matrix.shape[0]
 
     @property
+    def values(self) -> Tensor:
+        return self.matrix if isinstance(self.matrix, Tensor) else self.matrix.values
+
+    @property
     def is_dense(self) -> bool:
         return isinstance(self.matrix, Tensor)
 

@@ -88,6 +88,10 @@ class SparseBlock:
         return self.matrix.nnz
 
     @property
+    def shape(self) -> tuple[int, int]:
+        return self.matrix.shape
+
+    @property
     def dtype(self) -> torch.dtype:
         return self.matrix.values.dtype
 
@@ -98,8 +102,10 @@ class SparseBlock:
             self._backward = _tensor(transpose_of(self.matrix))
         return self._backward
 
-    def matmul(self, x: Tensor, transposed: bool = False) -> Tensor:
-        """``A @ x``."""
+    def matmul(self, x: Tensor, transposed: bool = False, out: Tensor | None = None) -> Tensor:
+        """``A @ x``, into `out` where given."""
+        if out is not None:
+            return torch.mm(self._pick(transposed), x, out=out)
         return _product(self._pick(transposed), x)
 
     def add_to(self, out: Tensor, x: Tensor, transposed: bool = False) -> Tensor:

@@ -31,6 +31,11 @@ class Structure(ABC):
     def num_nodes(self) -> int:
         """Number of nodes, N."""
 
+    @property
+    @abstractmethod
+    def values(self) -> Tensor:
+        """Its stored weights: of their dtype and on their device it propagates."""
+
     @abstractmethod
     def pool(self, perm: Tensor) -> Structure:
         """The connectivity of the kept nodes `perm` [K]: the next level."""

@@ -19,6 +19,8 @@ share.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -27,6 +29,25 @@ from pyg_gunet.functional.adjacency import Adjacency
 from pyg_gunet.functional.spgemm import CSR
 from pyg_gunet.functional.spmm import SparseBlock, apply_map, scale
 from pyg_gunet.functional.structure import Propagation, Structure
+from pyg_gunet.functional.validate import check_edge_index, check_edge_weight, outermost
+
+
+class Scratch:
+    """Buffers for the features between two hops, used again: fresh memory costs the system more
+    time than a sparse product takes to fill it. None is in use between two calls."""
+
+    def __init__(self) -> None:
+        self.free: dict[tuple[Any, ...], list[Tensor]] = {}
+
+    def take(self, like: Tensor, size: int) -> tuple[list[Tensor], Tensor]:
+        """``(shelf, buffer)``: a buffer [size, F] for the features of `like`, and where to put it
+        back. Lists give and take in one step, so threads may share them."""
+        key = (size, like.size(1), like.dtype, like.device)
+        shelf = self.free.setdefault(key, [])
+        try:
+            return shelf, shelf.pop()
+        except IndexError:
+            return shelf, like.new_empty((size, like.size(1)))
 
 
 class TwoHop:
@@ -40,6 +61,7 @@ class TwoHop:
         kept (Tensor, optional): Nodes [M] that the map is restricted to on one side.
             (default: None)
         side (str, optional): ``'rows'`` or ``'cols'``, where `kept` is. (default: ``'rows'``)
+        scratch (Scratch, optional): Where the features between the hops go. (default: None)
     """
 
     def __init__(
@@ -49,8 +71,10 @@ class TwoHop:
         diag: Tensor | None,
         kept: Tensor | None = None,
         side: str = "rows",
+        scratch: Scratch | None = None,
     ) -> None:
         self.left, self.right, self.diag, self.kept, self.side = left, right, diag, kept, side
+        self.scratch = scratch or Scratch()
 
     @property
     def nnz(self) -> int:
@@ -61,20 +85,28 @@ class TwoHop:
     def dtype(self) -> torch.dtype:
         return self.left.dtype
 
-    def matmul(self, x: Tensor, transposed: bool = False) -> Tensor:
-        """The map of `x` [., F]."""
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.left.shape[0], self.right.shape[1]
+
+    def matmul(self, x: Tensor, transposed: bool = False, out: Tensor | None = None) -> Tensor:
+        """The map of `x` [., F], into `out` where given."""
+        if out is None:
+            out = x.new_empty((self.shape[1 if transposed else 0], x.size(1)))
         first, second = (self.left, self.right) if transposed else (self.right, self.left)
-        hop = first.matmul(x, transposed)
-        if self.diag is None:
-            return second.matmul(hop, transposed)
-        if self.kept is None:
-            out = x * self.diag
-        elif (self.side == "rows") != transposed:
-            out = x[self.kept].mul_(self.diag)
+        shelf, hop = self.scratch.take(x, self.right.shape[0])
+        first.matmul(x, transposed, hop)
+        if self.diag is not None and self.kept is None:
+            second.add_to(torch.mul(x, self.diag, out=out), hop, transposed)
+        elif self.diag is not None and (self.side == "rows") != transposed:
+            torch.index_select(x, 0, self.kept, out=out)
+            second.add_to(out.mul_(self.diag), hop, transposed)
         else:
-            # The identity's part fills kept rows alone, so it comes last.
-            return second.matmul(hop, transposed).index_add_(0, self.kept, x * self.diag)
-        return second.add_to(out, hop, transposed)
+            second.matmul(hop, transposed, out)
+            if self.diag is not None:  # fills kept rows alone, so it comes last
+                out.index_add_(0, self.kept, x * self.diag)
+        shelf.append(hop)
+        return out
 
     def add_to(self, out: Tensor, x: Tensor, transposed: bool = False) -> Tensor:
         """``out +=`` the map of `x`, in place."""
@@ -86,7 +118,10 @@ class TwoHop:
                 out.addcmul_(x[self.kept], self.diag)
             else:
                 out.index_add_(0, self.kept, x * self.diag)
-        return second.add_to(out, first.matmul(x, transposed), transposed)
+        shelf, hop = self.scratch.take(x, self.right.shape[0])
+        second.add_to(out, first.matmul(x, transposed, hop), transposed)
+        shelf.append(hop)
+        return out
 
 
 class WalkPropagation(Propagation):
@@ -140,10 +175,13 @@ class WalkAdjacency(Structure):
         self.parent, self.perm, self.adjacency = parent, perm, adjacency
         self._propagation: WalkPropagation | None = None
         self._cover: Tensor | None = None
+        self.scratch = Scratch() if parent is None else parent.scratch
         self._pair: tuple[SparseBlock | TwoHop, SparseBlock | TwoHop] | None = None
         if parent is not None:
             ones = rows.values.new_ones((self.num_nodes, 1))
-            self.degree = TwoHop(*parent.pair(self, None), None).matmul(ones).view(-1)
+            self.degree = (
+                TwoHop(*parent.pair(self, None), None, scratch=self.scratch).matmul(ones).view(-1)
+            )
             self.inverse_sqrt = (self.degree + 1.0).rsqrt()
 
     @classmethod
@@ -157,9 +195,14 @@ class WalkAdjacency(Structure):
         """Level 0 from edges [2, E] and weights [E] or None (all ones); parallel edges are summed.
 
         Raises:
-            ValueError: If a weight is negative, or if `edge_weight` requires a gradient.
+            IndexError: If an index of `edge_index` is out of range.
+            ValueError: If shapes do not fit, if a weight is negative, or if `edge_weight` requires
+                a gradient.
         """
-        check_weights(edge_weight)
+        with outermost() as values:
+            check_edge_index(edge_index, num_nodes, values)
+            check_edge_weight(edge_weight, edge_index.size(1), values)
+            check_weights(edge_weight, values)
         adjacency = Adjacency.from_edge_index(edge_index, edge_weight, num_nodes, dtype)
         return cls.from_adjacency(adjacency)
 
@@ -176,6 +219,10 @@ class WalkAdjacency(Structure):
     @property
     def num_nodes(self) -> int:
         return self.rows.shape[0]
+
+    @property
+    def values(self) -> Tensor:
+        return self.rows.values
 
     @property
     def level(self) -> int:
@@ -197,7 +244,7 @@ class WalkAdjacency(Structure):
         if self.parent is not None:
             root = (self.degree + fill_value).rsqrt()
             diag = (fill_value * root * root).view(-1, 1)
-            return TwoHop(*self.parent.pair(self, root), diag)
+            return TwoHop(*self.parent.pair(self, root), diag, scratch=self.scratch)
         assert self.adjacency is not None
         matrix, loop = self.adjacency.transpose, self.adjacency.loop
         assert isinstance(matrix, CSR)
@@ -242,8 +289,8 @@ class WalkAdjacency(Structure):
         to_kept, from_kept = self.parent.pair(target, outer)
         diag = (outer * inner).view(-1, 1)
         return (
-            TwoHop(to_kept, from_all, diag, kept, "rows"),
-            TwoHop(to_all, from_kept, diag, kept, "cols"),
+            TwoHop(to_kept, from_all, diag, kept, "rows", self.scratch),
+            TwoHop(to_all, from_kept, diag, kept, "cols", self.scratch),
         )
 
     def index_in(self, ancestor: WalkAdjacency) -> Tensor:

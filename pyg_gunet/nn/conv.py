@@ -44,4 +44,8 @@ class UNetConv(GCNConv):
             out = self.lin(edge_index.matmul(x))
         else:
             out = edge_index.matmul(self.lin(x))
-        return out if self.bias is None else out + self.bias
+        if self.bias is None:
+            return out
+        if out.dtype != self.bias.dtype:  # under autocast
+            return out + self.bias
+        return out.add_(self.bias)  # in place: nobody else has seen it

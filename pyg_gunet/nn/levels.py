@@ -183,6 +183,13 @@ class LevelBuilder:
                 f"'{name}' holds the structure of {structure.num_nodes} nodes "
                 f"(got 'x' with {x.size(0)} rows)"
             )
+        values = structure.values
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        if (values.dtype, values.device) != (dtype, x.device):
+            raise ValueError(
+                f"'{name}' was prepared in {values.dtype} on {values.device} "
+                f"(got 'x' of {x.dtype} on {x.device})"
+            )
 
     def first(
         self,

@@ -175,8 +175,12 @@ class GraphUNet(UNetBase):
         for i, conv in enumerate(self.up_convs):
             j = self.depth - 1 - i
             level, skip = hierarchy.levels[j], hierarchy.skips[j]
-            up = self.unpool(x, hierarchy.perms[j], level.num_nodes)
-            x = self.drop(skip + up if self.sum_res else torch.cat((skip, up), dim=-1))
+            if self.sum_res:  # unpools onto the skip connection
+                x = skip.index_add(0, hierarchy.perms[j], x.to(skip.dtype))
+            else:
+                up = self.unpool(x, hierarchy.perms[j], level.num_nodes)
+                x = torch.cat((skip, up), dim=-1)
+            x = self.drop(x)
             x = self.levels.convolve(conv, x, level)
             if j > 0:
                 x = self.act(self.normalise(self.up_norms, x, level, i))

@@ -166,6 +166,8 @@ def test_prepared_adjacency() -> None:
         model(x[:39], walks)
     with pytest.raises(ValueError, match="'edge_weight' must be None"):
         model(x, walks, edge_weight=weight)
+    with pytest.raises(ValueError, match="prepared in torch.float32"):
+        model.double()(x.double(), walks)
 
 
 def test_walk_refuses_other_convolutions_and_weights() -> None:
