@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-
 import torch
 from torch import Tensor
 
@@ -52,9 +50,10 @@ def spread(
     3. For :math:`t = 2, 3, 4, 6, 8, 12, \ldots`, a scan keeps each node that has fewer than
        :math:`t` kept neighbours: every dropped node is covered :math:`t` times.
 
-    Edges count as undirected; self loops and parallel edges change nothing. The best node of
-    every connected component is kept; if a graph has more components than :math:`k`, the best
-    nodes of the components with the best scores are. Ties go to the smaller node id.
+    Edges count as undirected; self loops and parallel edges change nothing. Every connected
+    component keeps a node, and its best one unless `levels` is given; if a graph has more
+    components than :math:`k`, the best nodes of the components with the best scores are kept.
+    Ties go to the smaller node id.
 
     Every scan runs in parallel rounds, in which a node waits for its better neighbours alone
     (Blelloch et al., `"Greedy Sequential Maximal Independent Set and Matching are Parallel on
@@ -88,7 +87,8 @@ def spread(
 
     Raises:
         TypeError: If an argument has the wrong type or dtype.
-        ValueError: If a shape, a score, `batch` or `k` is out of range.
+        ValueError: If a shape, a score, `batch`, `k` or `levels` is out of range, or an edge
+            joins two graphs.
         IndexError: If `edge_index` names a node that does not exist.
 
     Example:
@@ -107,6 +107,10 @@ def spread(
         with torch.no_grad():
             score = score.detach()
             graph = torch.zeros_like(score, dtype=torch.long) if batch is None else batch.long()
+            if values and bool((graph[edge_index[0]] != graph[edge_index[1]]).any()):
+                where = int((graph[edge_index[0]] != graph[edge_index[1]]).nonzero()[0])
+                pair = edge_index[:, where].tolist()
+                raise ValueError(f"'edge_index' must not join two graphs of 'batch' (got {pair})")
             k = _counts(k, graph, score.numel(), values)
             if score.numel() == 0:
                 return graph
@@ -228,8 +232,6 @@ def _counts(k: int | float | Tensor, graph: Tensor, num_nodes: int, values: bool
     size.scatter_add_(0, graph, torch.ones_like(graph))
     if not isinstance(k, Tensor):
         check_ratio(k, "k")
-        if isinstance(k, Integral):
-            return size.clamp(max=int(k))
         from pyg_gunet.functional.select import num_kept  # it re-exports this module's function
 
         return num_kept(k, size)
@@ -320,7 +322,7 @@ def _by_surroundings(
         colour = _hash((colour ^ 0x9E3779B9) & MASK)
     scan = torch.sort(torch.where(size > STRICT, _hash(rank), rank)).indices
     scan = scan[torch.sort(colour[scan], stable=True).indices]
-    quantile = rank * levels // size
+    quantile = rank * min(levels, 2**31) // size
     scan = scan[torch.sort(quantile[scan], stable=True).indices]
     return scan[torch.sort(graph[scan], stable=True).indices]
 

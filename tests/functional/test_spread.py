@@ -368,6 +368,11 @@ def test_cuda_equals_cpu(levels):
         (ValueError, "'k' must lie in .* graph 0 .*got 5", {"k": torch.tensor([5])}),
         (ValueError, "'k' must lie in .*got -1", {"k": torch.tensor([-1])}),
         (ValueError, r"'k' must have shape \[1\]", {"k": torch.tensor(2)}),
+        (
+            ValueError,
+            r"'edge_index' must not join .*got \[1, 2\]",
+            {"batch": torch.tensor([0, 0, 1, 1]), "edge_index": torch.tensor([[0, 1], [1, 2]])},
+        ),
         (ValueError, "'levels' must be at least 1", {"levels": 0}),
     ],
 )
