@@ -139,18 +139,24 @@ def train(system: str, seed: int, epochs: int, limit: int | None = None) -> dict
     }
 
 
-def run(quick: bool, seeds: int, rows: Path | None) -> list[dict[str, Any]]:
-    """The records; prints a table. Finished runs are read from `rows` and added to it."""
+def run(
+    quick: bool, seeds: int, rows: Path | None, most: int | None = None
+) -> list[dict[str, Any]]:
+    """The records; prints a table. Finished runs are read from `rows` and added to it. None come
+    back where `most` new runs were not enough."""
     torch.set_num_threads(1)
     epochs, limit = (1, 128) if quick else (EPOCHS, None)
     done = read(rows, "digits")
     seeds = 1 if quick else seeds
-    for seed in range(seeds):
-        for system in SYSTEMS:
-            if (system, seed) not in done:
-                scores = train(system, seed, epochs, limit)
-                done[system, seed] = scores
-                append(rows, "digits", system, seed, scores)
+    missing = [
+        (system, seed) for seed in range(seeds) for system in SYSTEMS if (system, seed) not in done
+    ]
+    for system, seed in missing[:most]:
+        done[system, seed] = train(system, seed, epochs, limit)
+        append(rows, "digits", system, seed, done[system, seed])
+    if most is not None and len(missing) > most:
+        print(f"{len(missing) - most} runs are left")
+        return []
     records, lines = [], []
     mean: dict[str, float] = {}
     for system in SYSTEMS:

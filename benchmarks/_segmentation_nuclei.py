@@ -111,8 +111,11 @@ def interval(found: float, instances: float) -> tuple[float, float]:
     return float(middle - spread), float(middle + spread)
 
 
-def run(quick: bool, seeds: int, root: str | None, rows: Path | None) -> list[dict[str, Any]]:
-    """The records; prints a table. Finished runs are read from `rows` and added to it."""
+def run(
+    quick: bool, seeds: int, root: str | None, rows: Path | None, most: int | None = None
+) -> list[dict[str, Any]]:
+    """The records; prints a table. Finished runs are read from `rows` and added to it. None come
+    back where `most` new runs were not enough."""
     if root is None:
         raise SystemExit("--root must be the folder with img2d.tif and mask2d.tif")
     torch.set_num_threads(1)
@@ -122,11 +125,13 @@ def run(quick: bool, seeds: int, root: str | None, rows: Path | None) -> list[di
     epochs, limit = (1, 4) if quick else (EPOCHS, None)
     seeds = 1 if quick else seeds
     done = read(rows, "nuclei")
-    for seed in range(seeds):
-        for loss in LOSSES:
-            if (loss, seed) not in done:
-                done[loss, seed] = train(image, instance, loss, seed, epochs, limit)
-                append(rows, "nuclei", loss, seed, done[loss, seed])
+    missing = [(loss, seed) for seed in range(seeds) for loss in LOSSES if (loss, seed) not in done]
+    for loss, seed in missing[:most]:
+        done[loss, seed] = train(image, instance, loss, seed, epochs, limit)
+        append(rows, "nuclei", loss, seed, done[loss, seed])
+    if most is not None and len(missing) > most:
+        print(f"{len(missing) - most} runs are left")
+        return []
     records, lines = [], []
     for loss in LOSSES:
         runs = [done[loss, seed] for seed in range(seeds)]

@@ -4,7 +4,8 @@
     python segmentation.py --name digits    # IoU on pixel graphs of digits, by network
     python segmentation.py --name nuclei --root DIR   # instances found with border weights
 
-`digits` and `nuclei` keep every finished run in a CSV beside the JSON and go on from there.
+`digits` and `nuclei` keep every finished run in a CSV beside the JSON and go on from there;
+`--runs 1` does one more and stops, and the table and the JSON come when all are there.
 Timings are on one thread, systems in turns, medians; memory is the peak above the start of a call.
 """
 
@@ -18,7 +19,9 @@ CASES = ("speed", "digits", "nuclei")
 
 
 def main() -> None:
-    args = parser(__doc__ or "").parse_args()
+    p = parser(__doc__ or "")
+    p.add_argument("--runs", type=int, default=None, help="stop after so many new runs")
+    args = p.parse_args()
     if args.name is not None and args.name not in CASES:
         raise SystemExit(f"--name must be one of {', '.join(CASES)} (got {args.name!r})")
     records = []
@@ -30,12 +33,13 @@ def main() -> None:
     if args.name in (None, "digits"):
         import _segmentation_digits as digits
 
-        records += digits.run(args.quick, args.seeds or 5, rows)
+        records += digits.run(args.quick, args.seeds or 5, rows, args.runs)
     if args.name == "nuclei" or (args.name is None and args.root is not None):
         import _segmentation_nuclei as nuclei
 
-        records += nuclei.run(args.quick, args.seeds or 5, args.root, rows)
-    write_json(args.json, records)
+        records += nuclei.run(args.quick, args.seeds or 5, args.root, rows, args.runs)
+    if records:
+        write_json(args.json, records)
 
 
 if __name__ == "__main__":
