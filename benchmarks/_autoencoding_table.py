@@ -24,9 +24,12 @@ def read(path: Path) -> dict[tuple[str, str], dict[str, dict[str, Cell]]]:
 
 def ranks(table: dict[str, dict[str, Cell]]) -> dict[str, list[float]]:
     """Ranks by mean error over the data sets; errors that agree to 1e-6, the tolerance of the
-    protocol, share a rank."""
+    protocol, share a rank. Only data sets that every method has finished count."""
     out = defaultdict(list)
+    everyone = {method for cells in table.values() for method in cells}
     for cells in table.values():
+        if set(cells) != everyone:
+            continue
         pooled = {m: _summary(cell) for m, cell in cells.items() if m not in NO_POOLING}
         for method, (value, _) in pooled.items():
             better = ties = 0
@@ -63,7 +66,7 @@ def report(path: Path, json: Path | None) -> None:
                     continue
                 value, deviation = _summary(cells[method])
                 pooled = [_summary(c)[0] for m, c in cells.items() if m not in NO_POOLING]
-                mark = "*" if value == min(pooled, default=None) else " "
+                mark = "*" if len(pooled) > 1 and value == min(pooled) else " "
                 cut = "<" if any(row["stop"] == "time" for row in cells[method]) else " "
                 line += f"{value:>12.2e} +-{deviation:8.1e} [{len(cells[method])}]{mark}{cut}"
                 case = f"{name}, ratio {ratio}, {levels} level(s)"
@@ -78,7 +81,8 @@ def report(path: Path, json: Path | None) -> None:
                 n = len(rank[method])
                 records.append(_record(case, method, "average rank", mean(rank[method]), 0.0, n))
             print(line)
-    print("\n* the least error among all that pool; < cut by time in a run, not by patience")
+    print("\n[runs]; an empty cell was not run; ranks over the data sets without empty cells")
+    print("* least error of those run that pool; < a run was cut by time, not by patience")
     if json is not None:
         json.parent.mkdir(parents=True, exist_ok=True)
         json.write_text(json_module.dumps(records, indent=1) + "\n")
