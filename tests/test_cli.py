@@ -113,7 +113,7 @@ def test_resume_and_overwrite(run, tmp_path, capsys):
     "argv, message",
     [
         (["--dataset", "rabbit"], "'name' must be one of karate, grid"),
-        (["--task", "sing"], "'task' must be one of 'autoencode', 'classify' (got 'sing')"),
+        (["--task", "sing"], "'task' must be one of 'autoencode', 'classify'"),
         (["--epochs", "0"], "'epochs' must be at least 1 (got 0)"),
         (["--lr", "nan"], "'lr' must be finite (got nan)"),
         (["--dropout", "1"], "'dropout' must be at most 0.99 (got 1.0)"),
