@@ -73,7 +73,7 @@ def main() -> None:
     seeds, epochs = args.seeds or 10, 200
     if args.quick:
         seeds, epochs = 1, 5
-    data = load("Cora", args.root or "data")[0]
+    data = load("Planetoid/Cora", args.root or "data")[0]
     data.x = data.x / data.x.sum(dim=1, keepdim=True).clamp(min=1)
     records: list[dict[str, Any]] = []
     if args.json and Path(args.json).exists():

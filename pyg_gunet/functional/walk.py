@@ -96,15 +96,15 @@ class TwoHop:
         first, second = (self.left, self.right) if transposed else (self.right, self.left)
         shelf, hop = self.scratch.take(x, self.right.shape[0])
         first.matmul(x, transposed, hop)
-        if self.diag is not None and self.kept is None:
+        if self.diag is None:
+            second.matmul(hop, transposed, out)
+        elif self.kept is None:
             second.add_to(torch.mul(x, self.diag, out=out), hop, transposed)
-        elif self.diag is not None and (self.side == "rows") != transposed:
+        elif (self.side == "rows") != transposed:
             torch.index_select(x, 0, self.kept, out=out)
             second.add_to(out.mul_(self.diag), hop, transposed)
-        else:
-            second.matmul(hop, transposed, out)
-            if self.diag is not None:  # fills kept rows alone, so it comes last
-                out.index_add_(0, self.kept, x * self.diag)
+        else:  # the identity's part fills kept rows alone, so it comes last
+            second.matmul(hop, transposed, out).index_add_(0, self.kept, x * self.diag)
         shelf.append(hop)
         return out
 
@@ -175,7 +175,7 @@ class WalkAdjacency(Structure):
         self.parent, self.perm, self.adjacency = parent, perm, adjacency
         self._propagation: WalkPropagation | None = None
         self._cover: Tensor | None = None
-        self.scratch = Scratch() if parent is None else parent.scratch
+        self.scratch: Scratch = Scratch() if parent is None else parent.scratch
         self._pair: tuple[SparseBlock | TwoHop, SparseBlock | TwoHop] | None = None
         if parent is not None:
             ones = rows.values.new_ones((self.num_nodes, 1))
