@@ -24,7 +24,7 @@ class Settings:
 
     Example:
         >>> Settings(dataset="ring", epochs=10).depth
-        3
+        2
         >>> Settings(epochs=0)
         Traceback (most recent call last):
         ValueError: 'epochs' must be at least 1 (got 0)
@@ -47,7 +47,7 @@ class Settings:
     latent_channels: int | None = _option(
         None, "latent floats per node of the coarsest level (autoencode)", low=1
     )
-    depth: int = _option(3, "number of poolings", low=1, high=32)
+    depth: int = _option(2, "number of poolings", low=1, high=32)
     pool_ratios: tuple[float | int, ...] = _option(
         (0.5,), "nodes kept by each pooling: shares below 1 (0.5) or counts (100)"
     )
