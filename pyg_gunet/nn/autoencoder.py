@@ -106,6 +106,7 @@ class GraphUNetAutoEncoder(UNetBase):
         max_degree: int = 32,
         cached: bool = False,
     ) -> None:
+        check_positive_int(hidden_channels, "hidden_channels")
         latent_channels = hidden_channels if latent_channels is None else latent_channels
         check_positive_int(latent_channels, "latent_channels")
         check_choice(skip, "skip", ("none", "sum", "cat"))
@@ -177,7 +178,8 @@ class GraphUNetAutoEncoder(UNetBase):
             hierarchy (Hierarchy): From :meth:`encode`.
         """
         with outermost() as values:
-            return self.head(self._ascend(z, hierarchy, values))
+            self.check_latent(z, hierarchy, self.latent_channels, values)
+            return self.head(self._ascend(z, hierarchy))
 
     def forward(
         self,
@@ -191,7 +193,7 @@ class GraphUNetAutoEncoder(UNetBase):
             z, hierarchy = self.descend(
                 x, edge_index, batch, edge_weight, self.skip != "none", values
             )
-            return self.head(self._ascend(z, hierarchy, False))
+            return self.head(self._ascend(z, hierarchy))
 
     def embed(
         self,
@@ -212,7 +214,7 @@ class GraphUNetAutoEncoder(UNetBase):
         with outermost():
             z, hierarchy = self.encode(x, edge_index, batch, edge_weight)
             if level == "nodes":
-                return self._ascend(z, hierarchy, False)
+                return self._ascend(z, hierarchy)
             return global_mean_pool(z, hierarchy.levels[-1].batch)
 
     def loss(self, x_hat: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -265,15 +267,7 @@ class GraphUNetAutoEncoder(UNetBase):
             return out
         return self.act(self.normalise(self.down_norms, out, level, i))
 
-    def _ascend(self, z: Tensor, hierarchy: Hierarchy, values: bool) -> Tensor:
-        coarsest = hierarchy.levels[-1].num_nodes
-        check_tensor(z, "z")
-        if z.shape != (coarsest, self.latent_channels):
-            raise ValueError(
-                f"'z' must have shape [{coarsest}, {self.latent_channels}] (got {list(z.shape)})"
-            )
-        if values:
-            check_features(z, self.latent_channels, values, name="z")
+    def _ascend(self, z: Tensor, hierarchy: Hierarchy) -> Tensor:
         x = self.lin_up(z)
         for i, conv in enumerate(self.up_convs):
             j = self.depth - 1 - i

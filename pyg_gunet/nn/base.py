@@ -7,10 +7,14 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch_geometric.nn.resolver import activation_resolver
 
 from pyg_gunet.functional.structure import Structure
-from pyg_gunet.functional.validate import check_choice, check_positive_int
+from pyg_gunet.functional.validate import (
+    check_choice,
+    check_features,
+    check_positive_int,
+    check_tensor,
+)
 from pyg_gunet.nn.levels import (
     CONNECTIONS,
     Hierarchy,
@@ -19,6 +23,7 @@ from pyg_gunet.nn.levels import (
     apply_norm,
     check_dropout,
     check_pool_ratios,
+    make_act,
     make_conv,
     make_norm,
 )
@@ -57,7 +62,7 @@ class UNetBase(torch.nn.Module):
         self.hidden_channels = hidden_channels
         self.pool_ratios = check_pool_ratios(pool_ratios, depth)
         self.depth = depth
-        self.act = activation_resolver(act)
+        self.act = make_act(act)
         check_choice(connect, "connect", CONNECTIONS)
         self.select = select
         self.connect = connect
@@ -132,6 +137,14 @@ class UNetBase(torch.nn.Module):
             hierarchy.perms.append(perm)
             x = self.down(self.drop(x), level, i + 1)
         return x, hierarchy
+
+    def check_latent(self, z: Tensor, hierarchy: Hierarchy, channels: int, values: bool) -> None:
+        """The features `z` of the coarsest level, [K, channels], at the door of a decoder."""
+        check_tensor(z, "z")
+        coarsest = hierarchy.levels[-1].num_nodes
+        if z.shape != (coarsest, channels):
+            raise ValueError(f"'z' must have shape [{coarsest}, {channels}] (got {list(z.shape)})")
+        check_features(z, channels, values, name="z")
 
     def down(self, x: Tensor, level: Level, i: int) -> Tensor:
         """The i-th convolution of the way down with all that follows it."""

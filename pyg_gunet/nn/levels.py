@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.nn.resolver import normalization_resolver
+from torch_geometric.nn.resolver import activation_resolver, normalization_resolver
 
 from pyg_gunet.functional.adjacency import Adjacency
 from pyg_gunet.functional.choose import choose_connect
@@ -297,12 +297,25 @@ def check_dropout(dropout: Any) -> float:
     return float(dropout)
 
 
+def make_act(act: str | Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A nonlinearity by its name or the user's own."""
+    if not isinstance(act, str) and not callable(act):
+        raise TypeError(f"'act' must be a name or a callable (got {act!r})")
+    try:
+        return activation_resolver(act)
+    except ValueError as error:
+        raise ValueError(f"'act' must be the name of a nonlinearity: {error}") from None
+
+
 def make_norm(norm: str | Callable[[int], torch.nn.Module] | None, channels: int) -> Any:
     """A normalisation by PyG's name for it or from the user's factory; None for none."""
     if norm is None:
         return None
     if isinstance(norm, str):
-        return normalization_resolver(norm, channels)
+        try:
+            return normalization_resolver(norm, channels)
+        except ValueError as error:
+            raise ValueError(f"'norm' must be the name of a normalisation: {error}") from None
     if not callable(norm):
         raise TypeError(f"'norm' must be a name or a callable (channels) (got {norm!r})")
     return norm(channels)

@@ -306,9 +306,10 @@ class GPool(torch.nn.Module):
         if isinstance(edge_index, Structure):
             return
         check_edge_index(edge_index, x.size(0), values)
-        check_same_device(x, "x", edge_index=edge_index, batch=batch, edge_attr=edge_attr)
         if edge_attr is not None:
             check_tensor(edge_attr, "edge_attr")
+        check_same_device(x, "x", edge_index=edge_index, batch=batch, edge_attr=edge_attr)
+        if edge_attr is not None:
             if edge_attr.dim() == 0 or edge_attr.size(0) != edge_index.size(1):
                 raise ValueError(
                     f"'edge_attr' must have {edge_index.size(1)} rows, one per column of "

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyg_gunet.functional.structure import Structure
-from pyg_gunet.functional.validate import check_positive_int, outermost
+from pyg_gunet.functional.validate import check_choice, check_positive_int, outermost
 from pyg_gunet.nn.base import UNetBase
 from pyg_gunet.nn.levels import Hierarchy, make_conv
 
@@ -119,6 +119,7 @@ class GraphUNet(UNetBase):
             cached,
         )
         check_positive_int(out_channels, "out_channels")
+        check_choice(sum_res, "sum_res", (True, False))
         self.out_channels = out_channels
         self.sum_res = sum_res
         channels = hidden_channels
@@ -168,7 +169,8 @@ class GraphUNet(UNetBase):
             z (Tensor): Features of the coarsest level, [K, hidden_channels].
             hierarchy (Hierarchy): From :meth:`encode`.
         """
-        with outermost():
+        with outermost() as values:
+            self.check_latent(z, hierarchy, self.hidden_channels, values)
             return self._decode(z, hierarchy)
 
     def _decode(self, x: Tensor, hierarchy: Hierarchy) -> Tensor:
