@@ -1,33 +1,78 @@
 """Graph U-Nets for PyTorch Geometric: pooling, auto-encoders, critics and segmentation metrics."""
 
-from pyg_gunet.datasets import load
-from pyg_gunet.functional.segmentation import (
-    confusion_matrix,
-    frequency_weighted_iou,
-    macro_f1,
-    mean_accuracy,
-    mean_iou,
-    pixel_accuracy,
-)
-from pyg_gunet.functional.validate import validation
-from pyg_gunet.metrics import PartIoU, SegmentationMetrics
-from pyg_gunet.nn.autoencoder import GraphUNetAutoEncoder
-from pyg_gunet.nn.critic import (
-    Estimate,
-    KLCritic,
-    MutualInformationCritic,
-    TelescopingCritic,
-    fit_critic,
-)
-from pyg_gunet.nn.loss import BorderWeightedCrossEntropy
-from pyg_gunet.nn.pool import GPool, GUnpool, PoolOutput
-from pyg_gunet.nn.segmentation import SegmentationUNet
-from pyg_gunet.nn.unet import GraphUNet
-from pyg_gunet.transforms import BorderWeight, ToGrid, ToSuperpixels, to_label_image
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyg_gunet.datasets import load
+    from pyg_gunet.functional.adjacency import Adjacency
+    from pyg_gunet.functional.sampled import sampled_two_hop
+    from pyg_gunet.functional.segmentation import (
+        confusion_matrix,
+        frequency_weighted_iou,
+        macro_f1,
+        mean_accuracy,
+        mean_iou,
+        pixel_accuracy,
+    )
+    from pyg_gunet.functional.spread import spread
+    from pyg_gunet.functional.validate import validation
+    from pyg_gunet.functional.walk import WalkAdjacency
+    from pyg_gunet.metrics import PartIoU, SegmentationMetrics
+    from pyg_gunet.nn.autoencoder import GraphUNetAutoEncoder
+    from pyg_gunet.nn.critic import (
+        Estimate,
+        KLCritic,
+        MutualInformationCritic,
+        TelescopingCritic,
+        fit_critic,
+    )
+    from pyg_gunet.nn.loss import BorderWeightedCrossEntropy
+    from pyg_gunet.nn.pool import GPool, GUnpool, PoolOutput
+    from pyg_gunet.nn.segmentation import SegmentationUNet
+    from pyg_gunet.nn.unet import GraphUNet
+    from pyg_gunet.transforms import BorderWeight, ToGrid, ToSuperpixels, to_label_image
 
 __version__ = "0.1.0"
 
+# Each public name and its module. Loaded at first use: `pyg-gunet --help` needs no torch.
+_HOME = {
+    "Adjacency": "pyg_gunet.functional.adjacency",
+    "BorderWeight": "pyg_gunet.transforms",
+    "BorderWeightedCrossEntropy": "pyg_gunet.nn.loss",
+    "Estimate": "pyg_gunet.nn.critic",
+    "GPool": "pyg_gunet.nn.pool",
+    "GUnpool": "pyg_gunet.nn.pool",
+    "GraphUNet": "pyg_gunet.nn.unet",
+    "GraphUNetAutoEncoder": "pyg_gunet.nn.autoencoder",
+    "KLCritic": "pyg_gunet.nn.critic",
+    "MutualInformationCritic": "pyg_gunet.nn.critic",
+    "PartIoU": "pyg_gunet.metrics",
+    "PoolOutput": "pyg_gunet.nn.pool",
+    "SegmentationMetrics": "pyg_gunet.metrics",
+    "SegmentationUNet": "pyg_gunet.nn.segmentation",
+    "TelescopingCritic": "pyg_gunet.nn.critic",
+    "ToGrid": "pyg_gunet.transforms",
+    "ToSuperpixels": "pyg_gunet.transforms",
+    "WalkAdjacency": "pyg_gunet.functional.walk",
+    "confusion_matrix": "pyg_gunet.functional.segmentation",
+    "fit_critic": "pyg_gunet.nn.critic",
+    "frequency_weighted_iou": "pyg_gunet.functional.segmentation",
+    "load": "pyg_gunet.datasets",
+    "macro_f1": "pyg_gunet.functional.segmentation",
+    "mean_accuracy": "pyg_gunet.functional.segmentation",
+    "mean_iou": "pyg_gunet.functional.segmentation",
+    "pixel_accuracy": "pyg_gunet.functional.segmentation",
+    "sampled_two_hop": "pyg_gunet.functional.sampled",
+    "spread": "pyg_gunet.functional.spread",
+    "to_label_image": "pyg_gunet.transforms",
+    "validation": "pyg_gunet.functional.validate",
+}
+
 __all__ = [
+    "Adjacency",
     "BorderWeight",
     "BorderWeightedCrossEntropy",
     "Estimate",
@@ -44,6 +89,7 @@ __all__ = [
     "TelescopingCritic",
     "ToGrid",
     "ToSuperpixels",
+    "WalkAdjacency",
     "confusion_matrix",
     "fit_critic",
     "frequency_weighted_iou",
@@ -52,6 +98,19 @@ __all__ = [
     "mean_accuracy",
     "mean_iou",
     "pixel_accuracy",
+    "sampled_two_hop",
+    "spread",
     "to_label_image",
     "validation",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -12,7 +12,8 @@ from pyg_gunet.functional import spgemm
 from pyg_gunet.functional.spgemm import CSR
 from pyg_gunet.functional.spmm import csr_matmul
 
-# From this many two-hop products per walk product on, a training step by walks is the faster one.
+# From this many two-hop products per walk product on, `'auto'` takes walks. An estimate, not yet a
+# measured crossover: a two-hop product is paid once per step, a walk product again in the backward.
 CROSSOVER = 3.0
 
 
