@@ -294,6 +294,8 @@ def make_conv(
 def check_dropout(dropout: Any) -> float:
     """A probability below one."""
     check_number(dropout, "dropout", 0.0, 1.0)
+    if dropout == 1:
+        raise ValueError(f"'dropout' must be below 1, which drops every feature (got {dropout!r})")
     return float(dropout)
 
 

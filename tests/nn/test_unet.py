@@ -346,3 +346,8 @@ def test_reset_parameters_reaches_all_of_them():
             parameter.fill_(7.0)
     model.reset_parameters()
     assert all(not bool((p == 7.0).any()) for p in model.parameters())
+
+
+def test_dropout_of_everything_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'dropout' must be below 1"):
+        GraphUNet(3, 8, 2, depth=1, dropout=1.0)
