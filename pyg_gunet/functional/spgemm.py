@@ -237,11 +237,13 @@ def restricted_square(
     products = count_products(left_rows, right)
     check_products(products, size, max_products, matrix.values.device)
     if _fills_up(left_rows, right, products, symmetric):
+        # Directed: the right factor whole and once, as its columns cannot be cut from its rows.
+        factor = None if symmetric else _dense_rows(right, 0, right.shape[0])
         result = _dense_product(
             lambda a, b: _dense_rows(left_rows, a, b),
             (lambda a, b: _dense_rows(left_rows, a, b).t())
-            if symmetric
-            else (lambda a, b: _dense_rows(right, 0, right.shape[0])[:, a:b]),
+            if factor is None
+            else (lambda a, b: factor[:, a:b]),
             size,
             symmetric,
             left_rows.values,
