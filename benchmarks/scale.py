@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from _common import PeakMemory, heavy_tailed, parser, record, table, write_json
+from _common import PeakMemory, heavy_tailed, interleaved, parser, record, table, write_json
 from torch import Tensor
 from torch_geometric.nn import GCN
 from torch_geometric.nn import GraphUNet as PyGGraphUNet
@@ -291,38 +291,40 @@ def case_slope(args: argparse.Namespace) -> list[dict[str, Any]]:
     return result
 
 
-def case_auto(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Both connectivities over graphs of growing degree: where does the faster one change?"""
-    result = []
-    n = 2_000 if args.quick else 10_000
+def auto_graphs(n: int, degrees: tuple[int, ...]) -> dict[str, Tensor]:
+    """A lattice and random graphs of even and of heavy-tailed degrees, of about n nodes."""
     side = int(n**0.5)
     grid = torch.arange(side * side).view(side, side)
     across = torch.stack([grid[:, :-1].reshape(-1), grid[:, 1:].reshape(-1)])
     down = torch.stack([grid[:-1].reshape(-1), grid[1:].reshape(-1)])
     graphs = {"grid": torch.cat([across, down, across.flip(0), down.flip(0)], dim=1)}
-    for degree in (2, 3, 4, 6, 8, 12):
-        graphs[f"heavy-tailed degree {degree}"] = heavy_tailed(n, degree * n)
+    for degree in degrees:
         graphs[f"uniform degree {degree}"] = heavy_tailed(n, degree * n, exponent=50.0)
-    for name, edge_index in graphs.items():
-        nodes = int(edge_index.max()) + 1
-        matrix = Adjacency.from_edge_index(edge_index, None, nodes).matrix
-        count = count_products(matrix, [0.5] * DEPTH)  # type: ignore[arg-type]
-        x, y = torch.randn(nodes, FEATURES), torch.randint(CLASSES, (nodes,))
-        medians = {}
-        for connect in ("two_hop", "walk"):
-            torch.manual_seed(0)
-            model = GraphUNet(FEATURES, HIDDEN, CLASSES, DEPTH, connect=connect)
-            step = make_step(model, x, edge_index, y)
-            seconds = []
-            for _ in range(4):
-                start = time.perf_counter()
-                step()
-                seconds.append(time.perf_counter() - start)
-            medians[connect] = statistics.median(seconds[1:])
-        case = f"auto {name}"
-        products, times = count.two_hop / count.walk, medians["two_hop"] / medians["walk"]
-        result.append(record("scale", case, "two_hop over walk", "products", products))
-        result.append(record("scale", case, "two_hop over walk", "seconds", times, None, 3))
+        graphs[f"heavy-tailed degree {degree}"] = heavy_tailed(n, degree * n)
+    return graphs
+
+
+def case_auto(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Both connectivities over graphs of growing degree: where does the faster one change?"""
+    result = []
+    sizes = {2_000: (2, 4)} if args.quick else {10_000: (2, 3, 4, 6, 12), 40_000: (2, 3, 4, 6)}
+    for n, degrees in sizes.items():
+        for name, edge_index in auto_graphs(n, degrees).items():
+            nodes = int(edge_index.max()) + 1
+            matrix = Adjacency.from_edge_index(edge_index, None, nodes).matrix
+            count = count_products(matrix, [0.5] * DEPTH)  # type: ignore[arg-type]
+            x, y = torch.randn(nodes, FEATURES), torch.randint(CLASSES, (nodes,))
+            steps = {}
+            for connect in ("two_hop", "walk"):
+                torch.manual_seed(0)
+                model = GraphUNet(FEATURES, HIDDEN, CLASSES, DEPTH, connect=connect)
+                steps[connect] = make_step(model, x, edge_index, y)
+            seconds = interleaved(steps, args.seeds or 3)
+            medians = {connect: statistics.median(values) for connect, values in seconds.items()}
+            case = f"auto {name}, {n} nodes"
+            products, times = count.two_hop / count.walk, medians["two_hop"] / medians["walk"]
+            result.append(record("scale", case, "two_hop over walk", "products", products))
+            result.append(record("scale", case, "two_hop over walk", "seconds", times))
     return result
 
 

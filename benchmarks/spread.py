@@ -33,7 +33,7 @@ from pyg_gunet.functional.select import topk
 from pyg_gunet.functional.spread import spread
 
 RATIOS = (0.5, 0.25, 0.1)
-ORDERS = {"spread": None, "spread, levels=1": 1}
+ORDERS = {"spread": None, "spread, quantiles=1": 1}
 
 
 def path(nodes: int) -> Tensor:
@@ -86,8 +86,8 @@ def distances(root: str | None, data: list[str], seeds: int) -> list[dict]:
         "top-k": lambda x, edge_index, score, ratio: topk(score, ratio),
         "random": lambda x, edge_index, score, ratio: topk(torch.rand_like(score), ratio),
         **{
-            name: lambda x, e, score, ratio, levels=levels: spread(score, e, ratio, levels=levels)
-            for name, levels in ORDERS.items()
+            name: lambda x, e, score, ratio, quantiles=quantiles: spread(score, e, ratio, quantiles=quantiles)
+            for name, quantiles in ORDERS.items()
         },
         **peers(),
     }

@@ -12,9 +12,10 @@ from pyg_gunet.functional import spgemm
 from pyg_gunet.functional.spgemm import CSR
 from pyg_gunet.functional.spmm import csr_matmul
 
-# From this many two-hop products per walk product on, `'auto'` takes walks. An estimate, not yet a
-# measured crossover: a two-hop product is paid once per step, a walk product again in the backward.
-CROSSOVER = 3.0
+# From this many two-hop products per walk product on, `'auto'` takes walks: `benchmarks/scale.py
+# --name auto` measures where their times cross. A two-hop product is one multiplication per step, a
+# walk product one per feature and pass.
+CROSSOVER = 18.0
 
 
 class ProductCount(NamedTuple):

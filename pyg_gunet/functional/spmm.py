@@ -104,7 +104,8 @@ class SparseBlock:
     def matmul(self, x: Tensor, transposed: bool = False, out: Tensor | None = None) -> Tensor:
         """``A @ x``, into `out` where given."""
         if out is not None:
-            return torch.mm(self._pick(transposed), x, out=out)
+            # Not mm(out=out), which fills a matrix of zeros anew at each call to add them.
+            return out.addmm_(self._pick(transposed), x, beta=0)
         return _product(self._pick(transposed), x)
 
     def add_to(self, out: Tensor, x: Tensor, transposed: bool = False) -> Tensor:

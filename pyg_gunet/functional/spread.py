@@ -32,7 +32,7 @@ def spread(
     k: int | float | Tensor,
     batch: Tensor | None = None,
     *,
-    levels: int | None = None,
+    quantiles: int | None = None,
 ) -> Tensor:
     r"""Selects the :math:`k` best-scored nodes of every graph under coverage: no node is far from
     a kept one.
@@ -51,7 +51,7 @@ def spread(
        :math:`t` kept neighbours: every dropped node is covered :math:`t` times.
 
     Edges count as undirected; self loops and parallel edges change nothing. Every connected
-    component keeps a node, and its best one unless `levels` is given; if a graph has more
+    component keeps a node, and its best one unless `quantiles` is given; if a graph has more
     components than :math:`k`, the best nodes of the components with the best scores are kept.
     Ties go to the smaller node id.
 
@@ -74,8 +74,8 @@ def spread(
             with fewer), a share in :math:`(0, 1]`, or a tensor :math:`[B]` of counts from 0 to the
             size of each graph.
         batch (torch.Tensor, optional): Sorted graph id per node :math:`[N]`. (default: one graph)
-        levels (int, optional): Scan in the order of this many quantiles of the score. Within one,
-            the order is that of a hash of each node's surroundings (three rounds of
+        quantiles (int, optional): Scan in the order of this many quantiles of the score. Within
+            one, the order is that of a hash of each node's surroundings (three rounds of
             Weisfeiler-Lehman colour refinement), and only nodes that it does not tell apart go by
             score. With 1, the graph alone decides, up to its symmetries: a selection that holds
             still while a scorer learns, which an auto-encoder needs to converge.
@@ -87,7 +87,7 @@ def spread(
 
     Raises:
         TypeError: If an argument has the wrong type or dtype.
-        ValueError: If a shape, a score, `batch`, `k` or `levels` is out of range, or an edge
+        ValueError: If a shape, a score, `batch`, `k` or `quantiles` is out of range, or an edge
             joins two graphs.
         IndexError: If `edge_index` names a node that does not exist.
 
@@ -102,8 +102,8 @@ def spread(
     """
     with outermost() as values:
         _check(score, edge_index, batch, values)
-        if levels is not None:
-            check_positive_int(levels, "levels")
+        if quantiles is not None:
+            check_positive_int(quantiles, "quantiles")
         with torch.no_grad():
             score = score.detach()
             graph = torch.zeros_like(score, dtype=torch.long) if batch is None else batch.long()
@@ -117,7 +117,7 @@ def spread(
             order = torch.sort(score, descending=True, stable=True).indices
             order = order[torch.sort(graph[order], stable=True).indices]
             edges = _undirected(edge_index.long(), score.numel())
-            kept = _Scan(order, graph, k, edges, levels).run()
+            kept = _Scan(order, graph, k, edges, quantiles).run()
             return order[kept[order]]
 
 
@@ -125,7 +125,7 @@ class _Scan:
     """The state of one call: `left` counts what each graph may still keep."""
 
     def __init__(
-        self, order: Tensor, graph: Tensor, k: Tensor, edges: Tensor, levels: int | None
+        self, order: Tensor, graph: Tensor, k: Tensor, edges: Tensor, quantiles: int | None
     ) -> None:
         self.graph, self.left, self.edges = graph, k.clone(), edges
         self.kept = torch.zeros_like(graph, dtype=torch.bool)
@@ -133,10 +133,10 @@ class _Scan:
         self.best = _best_of_component(place, order, edges)
         size = self.count(torch.ones_like(self.kept))
         rank, size = place - (size.cumsum(0) - size)[graph], size[graph]
-        if levels is None:
+        if quantiles is None:
             scan = _by_score(rank, size, self.best, graph)
         else:
-            scan = _by_surroundings(rank, size, graph, edges, levels)
+            scan = _by_surroundings(rank, size, graph, edges, quantiles)
         self.place, self.by_score = _inverse(scan), place
 
     def run(self) -> Tensor:
@@ -311,9 +311,9 @@ def _by_score(rank: Tensor, size: Tensor, best: Tensor, graph: Tensor) -> Tensor
 
 
 def _by_surroundings(
-    rank: Tensor, size: Tensor, graph: Tensor, edges: Tensor, levels: int
+    rank: Tensor, size: Tensor, graph: Tensor, edges: Tensor, quantiles: int
 ) -> Tensor:
-    """The nodes in `levels` quantiles of the ranks, in each by a hash of the node's surroundings,
+    """The nodes in that many quantiles of the ranks, in each by a hash of the node's surroundings,
     and by rank where that ties, as it does in symmetric graphs."""
     colour = torch.zeros_like(rank)
     for _ in range(ROUNDS):
@@ -322,7 +322,7 @@ def _by_surroundings(
         colour = _hash((colour ^ 0x9E3779B9) & MASK)
     scan = torch.sort(torch.where(size > STRICT, _hash(rank), rank)).indices
     scan = scan[torch.sort(colour[scan], stable=True).indices]
-    quantile = rank * min(levels, 2**31) // size
+    quantile = rank * min(quantiles, 2**31) // size
     scan = scan[torch.sort(quantile[scan], stable=True).indices]
     return scan[torch.sort(graph[scan], stable=True).indices]
 

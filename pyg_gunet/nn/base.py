@@ -54,6 +54,7 @@ class UNetBase(torch.nn.Module):
         max_products: int | None,
         max_degree: int,
         cached: bool,
+        quantiles: int | None = None,
     ) -> None:
         super().__init__()
         check_positive_int(in_channels, "in_channels")
@@ -81,6 +82,7 @@ class UNetBase(torch.nn.Module):
                     gate=gate,
                     max_products=max_products,
                     max_degree=max_degree,
+                    quantiles=quantiles,
                 )
             )
             out_channels = coarsest_channels if i == depth - 1 else hidden_channels

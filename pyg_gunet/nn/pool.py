@@ -81,10 +81,18 @@ class GPoolSelect(Select):
         min_score: float | None = None,
         gate: str | None = None,
         select: str = "topk",
+        quantiles: int | None = None,
     ) -> None:
         super().__init__()
         check_positive_int(in_channels, "in_channels")
         check_choice(select, "select", SELECTIONS)
+        if quantiles is not None:
+            check_positive_int(quantiles, "quantiles")
+            if select != "spread":
+                raise ValueError(
+                    f"'quantiles' goes with select='spread' (got {quantiles!r} with "
+                    f"select={select!r})"
+                )
         check_choice(gate, "gate", GATES)
         if min_score is not None:
             check_number(min_score, "min_score")
@@ -101,6 +109,7 @@ class GPoolSelect(Select):
         self.min_score = min_score
         self.gate = gate
         self.strategy = select
+        self.quantiles = quantiles
         self.weight = torch.nn.Parameter(torch.empty(1, in_channels))
         self.reset_parameters()
 
@@ -134,7 +143,7 @@ class GPoolSelect(Select):
             edge_index = edge_index.cover_edges()
         assert self.ratio is not None
         k = num_kept(self.ratio, graph_sizes(batch, y.size(0), y.device))
-        return spread(y, edge_index, k, batch)
+        return spread(y, edge_index, k, batch, quantiles=self.quantiles)
 
     def forward(  # type: ignore[override]
         self, x: Tensor, batch: Tensor | None = None, edge_index: Tensor | None = None
@@ -195,6 +204,9 @@ class GPool(torch.nn.Module):
             (default: None, from the available memory)
         max_degree (int, optional): The most walks into every kept node of ``'sampled'``.
             (default: 32)
+        quantiles (int, optional): In how many quantiles of the score ``'spread'`` scans the nodes;
+            with 1 the kept set holds still while the scorer learns, see
+            :func:`pyg_gunet.functional.spread.spread`. (default: None, the order of the score)
 
     Shapes:
         - **input:** `x` [N, F], `edge_index` [2, E], `edge_attr` [E, ...] or None ([E] or [E, 1]
@@ -222,6 +234,7 @@ class GPool(torch.nn.Module):
         multiplier: float = 1.0,
         max_products: int | None = None,
         max_degree: int = 32,
+        quantiles: int | None = None,
     ) -> None:
         super().__init__()
         check_choice(connect, "connect", ("induced", "two_hop", "sampled"))
@@ -237,7 +250,7 @@ class GPool(torch.nn.Module):
         self.multiplier = multiplier
         self.max_products = max_products
         self.max_degree = max_degree
-        self.select = GPoolSelect(in_channels, ratio, min_score, gate, select)
+        self.select = GPoolSelect(in_channels, ratio, min_score, gate, select, quantiles)
         # Once more, as TopKPooling does: the same seed gives the same weights.
         self.reset_parameters()
 
@@ -328,6 +341,7 @@ class GPool(torch.nn.Module):
             ("gate", self.gate, None),
             ("max_products", self.max_products, None),
             ("max_degree", self.max_degree, 32),
+            ("quantiles", self.select.quantiles, None),
         ):
             if value != default:
                 options.append(f"{name}={value!r}")

@@ -50,6 +50,7 @@ class GraphUNet(UNetBase):
         cached (bool, optional): Whether the first call's graph is prepared once and serves all
             later calls, whatever edges they pass, as in PyG's :class:`GCNConv`: for training on one
             graph. :meth:`reset_parameters` forgets it. (default: False)
+        quantiles (int, optional): See :class:`GPool`. (default: None)
 
     The choices of `connect`:
 
@@ -101,6 +102,7 @@ class GraphUNet(UNetBase):
         max_products: int | None = None,
         max_degree: int = 32,
         cached: bool = False,
+        quantiles: int | None = None,
     ) -> None:
         super().__init__(
             in_channels,
@@ -117,6 +119,7 @@ class GraphUNet(UNetBase):
             max_products,
             max_degree,
             cached,
+            quantiles,
         )
         check_positive_int(out_channels, "out_channels")
         check_choice(sum_res, "sum_res", (True, False))

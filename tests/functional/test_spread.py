@@ -128,11 +128,11 @@ def test_small_shares_of_long_graphs_follow_the_definition(graph, k):
     st.floats(0.01, 1.0),
     st.sampled_from([None, 1, 5]),
 )
-def test_exact_count_coverage_and_determinism(size, degree, seed, share, levels):
+def test_exact_count_coverage_and_determinism(size, degree, seed, share, quantiles):
     edge_index, score = random_graph(size, degree, seed), distinct(size, seed)
     k = max(1, int(share * size))
-    perm = spread(score, edge_index, k, levels=levels)
-    assert torch.equal(perm, spread(score, edge_index, k, levels=levels))
+    perm = spread(score, edge_index, k, quantiles=quantiles)
+    assert torch.equal(perm, spread(score, edge_index, k, quantiles=quantiles))
     assert perm.numel() == k == perm.unique().numel()
     assert bool((score[perm][1:] <= score[perm][:-1]).all())
 
@@ -148,7 +148,7 @@ def test_exact_count_coverage_and_determinism(size, degree, seed, share, levels)
         assert kept == set(best[:k])
         return
     assert all(kept & part for part in parts)
-    if levels is None:
+    if quantiles is None:
         assert all(max(part, key=lambda n: score[n]) in kept for part in parts)
     # Any maximal independent set of at most k nodes leaves no node uncovered. A greedy one has
     # at least n / (1 + max degree) and at most n nodes; this bound holds without knowing its size.
@@ -160,14 +160,14 @@ def test_exact_count_coverage_and_determinism(size, degree, seed, share, levels)
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(2, 600), st.floats(0.5, 6), st.integers(0, 10**6), st.sampled_from([None, 1, 4]))
-def test_permuted_nodes_give_the_same_selection(size, degree, seed, levels):
+def test_permuted_nodes_give_the_same_selection(size, degree, seed, quantiles):
     edge_index, score = random_graph(size, degree, seed), distinct(size, seed)
     shuffle = torch.randperm(size, generator=torch.Generator().manual_seed(seed + 1))
     for k in (max(1, size // 10), max(1, size // 2)):
-        perm = spread(score, edge_index, k, levels=levels)
+        perm = spread(score, edge_index, k, quantiles=quantiles)
         moved = torch.empty_like(score)
         moved[shuffle] = score
-        assert torch.equal(shuffle[perm], spread(moved, shuffle[edge_index], k, levels=levels))
+        assert torch.equal(shuffle[perm], spread(moved, shuffle[edge_index], k, quantiles=quantiles))
 
 
 @settings(max_examples=30, deadline=None)
@@ -176,12 +176,12 @@ def test_permuted_nodes_give_the_same_selection(size, degree, seed, levels):
     st.integers(0, 10**6),
     st.sampled_from([None, 1]),
 )
-def test_a_batch_equals_its_graphs_alone(graphs, seed, levels):
+def test_a_batch_equals_its_graphs_alone(graphs, seed, quantiles):
     scores, edges, alone, batch, counts, start = [], [], [], [], [], 0
     for i, (size, degree) in enumerate(graphs):
         score, edge_index = distinct(size, seed + i), random_graph(size, degree, seed + i)
         k = 1 + (seed + 7 * i) % size
-        alone.append(spread(score, edge_index, k, levels=levels) + start)
+        alone.append(spread(score, edge_index, k, quantiles=quantiles) + start)
         scores.append(score)
         edges.append(edge_index + start)
         batch.append(torch.full((size,), 2 * i))  # every other graph id has no node
@@ -192,7 +192,7 @@ def test_a_batch_equals_its_graphs_alone(graphs, seed, levels):
         torch.cat(edges, dim=1),
         torch.tensor(counts),
         torch.cat(batch),
-        levels=levels,
+        quantiles=quantiles,
     )
     assert torch.equal(together, torch.cat(alone))
 
@@ -292,24 +292,24 @@ def test_ties_go_by_node_id():
     assert spread(torch.zeros(6), edges_of(nx.path_graph(6)), 3).tolist() == [0, 2, 4]
 
 
-@pytest.mark.parametrize("levels", [None, 1])
-def test_direction_loops_and_repetitions_change_nothing(levels):
+@pytest.mark.parametrize("quantiles", [None, 1])
+def test_direction_loops_and_repetitions_change_nothing(quantiles):
     both = random_graph(60, 4, 0)
     one = both[:, both[0] < both[1]]
     loops = torch.arange(60).expand(2, -1)
     score = distinct(60, 0)
     for k in (5, 20, 40):
-        expected = spread(score, both, k, levels=levels)
-        assert torch.equal(expected, spread(score, one, k, levels=levels))
+        expected = spread(score, both, k, quantiles=quantiles)
+        assert torch.equal(expected, spread(score, one, k, quantiles=quantiles))
         messy = torch.cat([one, loops, both.flip(1), one], dim=1)
-        assert torch.equal(expected, spread(score, messy, k, levels=levels))
+        assert torch.equal(expected, spread(score, messy, k, quantiles=quantiles))
 
 
 def test_one_level_holds_still_while_scores_move():
     # No two nodes of this graph are alike to three rounds of refinement.
     edge_index = random_graph(200, 6, 1)
     kept = [
-        spread(distinct(200, seed), edge_index, 0.4, levels=1).sort().values for seed in range(4)
+        spread(distinct(200, seed), edge_index, 0.4, quantiles=1).sort().values for seed in range(4)
     ]
     assert all(torch.equal(kept[0], other) for other in kept)
     moved = spread(distinct(200, 0), edge_index, 0.4).sort().values
@@ -318,7 +318,7 @@ def test_one_level_holds_still_while_scores_move():
 
 def test_levels_order_by_quantiles_of_the_score():
     score = distinct(64, 0)
-    with_all = spread(score, random_graph(64, 4, 0), 20, levels=64)
+    with_all = spread(score, random_graph(64, 4, 0), 20, quantiles=64)
     assert torch.equal(with_all, spread(score, random_graph(64, 4, 0), 20))
 
 
@@ -338,12 +338,12 @@ def test_no_gradient_is_asked_for():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("levels", [None, 1])
-def test_cuda_equals_cpu(levels):
+@pytest.mark.parametrize("quantiles", [None, 1])
+def test_cuda_equals_cpu(quantiles):
     edge_index, score = random_graph(3000, 6, 0), distinct(3000, 0)
     for ratio in (0.5, 0.1, 0.01):
-        expected = spread(score, edge_index, ratio, levels=levels)
-        out = spread(score.cuda(), edge_index.cuda(), ratio, levels=levels)
+        expected = spread(score, edge_index, ratio, quantiles=quantiles)
+        out = spread(score.cuda(), edge_index.cuda(), ratio, quantiles=quantiles)
         assert torch.equal(out.cpu(), expected)
 
 
@@ -373,7 +373,7 @@ def test_cuda_equals_cpu(levels):
             r"'edge_index' must not join .*got \[1, 2\]",
             {"batch": torch.tensor([0, 0, 1, 1]), "edge_index": torch.tensor([[0, 1], [1, 2]])},
         ),
-        (ValueError, "'levels' must be at least 1", {"levels": 0}),
+        (ValueError, "'quantiles' must be at least 1", {"quantiles": 0}),
     ],
 )
 def test_bad_input_is_named(error, match, change):
