@@ -32,21 +32,6 @@ class Pooled(NamedTuple):
     perm: Tensor | None
 
 
-def _by_surroundings(channels: int, ratio: float) -> torch.nn.Module:
-    from pyg_gunet.functional.select import graph_sizes, num_kept
-    from pyg_gunet.functional.spread import spread
-    from pyg_gunet.nn.pool import GPoolSelect
-
-    class Select(GPoolSelect):
-        """GPool's selection, with the scans in the order of the nodes' surroundings."""
-
-        def choose(self, y, edge_index, batch):  # noqa: ANN001, ANN202
-            k = num_kept(self.ratio, graph_sizes(batch, y.size(0), y.device))
-            return spread(y, edge_index, k, batch, levels=1)
-
-    return Select(channels, ratio, select="spread")
-
-
 class Place(torch.nn.Module):
     """Layers that keep nodes: PyG's, GPool, and a fixed random share."""
 
@@ -66,9 +51,10 @@ class Place(torch.nn.Module):
             select = "topk" if method == "gpool-topk" else "spread"
             # Nothing propagates on the coarsest graph.
             connect = "induced" if last else "two_hop"
-            self.layer = GPool(channels, ratio, select=select, connect=connect)
-            if method == "gpool-spread-fixed":
-                self.layer.select = _by_surroundings(channels, ratio)
+            quantiles = 1 if method == "gpool-spread-fixed" else None
+            self.layer = GPool(
+                channels, ratio, select=select, connect=connect, quantiles=quantiles
+            )
         self.register_buffer("fixed", torch.empty(0, dtype=torch.long))
 
     def forward(self, x: Tensor, adjacency: Adjacency) -> Pooled:

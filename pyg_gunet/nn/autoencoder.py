@@ -64,6 +64,7 @@ class GraphUNetAutoEncoder(UNetBase):
             (default: None, from the available memory)
         max_degree (int, optional): See :class:`GraphUNet`. (default: 32)
         cached (bool, optional): See :class:`GraphUNet`. (default: False)
+        quantiles (int, optional): See :class:`GPool`. (default: None)
 
     Shapes:
         - **input:** `x` [N, in_channels], `edge_index` [2, E], `batch` [N] sorted or None,
@@ -105,6 +106,7 @@ class GraphUNetAutoEncoder(UNetBase):
         max_products: int | None = None,
         max_degree: int = 32,
         cached: bool = False,
+        quantiles: int | None = None,
     ) -> None:
         check_positive_int(hidden_channels, "hidden_channels")
         latent_channels = hidden_channels if latent_channels is None else latent_channels
@@ -127,6 +129,7 @@ class GraphUNetAutoEncoder(UNetBase):
             max_products,
             max_degree,
             cached,
+            quantiles,
         )
         self.latent_channels = latent_channels
         self.skip = skip

@@ -44,7 +44,7 @@ class SegmentationUNet(GraphUNet):
         pool_ratios (float, int or list, optional): See :class:`GraphUNet`. (default: 0.5)
         multi_scale (bool, optional): Whether to score at every level. (default: False)
         **kwargs (optional): Further arguments of :class:`GraphUNet`: `sum_res`, `act`, `conv`,
-            `select` (here ``'spread'`` by default), `connect`, `gate`, `norm`, `dropout`.
+            `select` (here ``'spread'`` by default), `quantiles`, `connect`, `gate`, `norm`, `dropout`.
 
     Shapes:
         - **input:** `x` [N, in_channels], `edge_index` [2, E], `batch` [N] sorted or None,
