@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyg_gunet.functional import spgemm
 from pyg_gunet.functional.gcn import GCNPropagation
+from pyg_gunet.functional.inputs import as_edges
 from pyg_gunet.functional.spgemm import CSR
 from pyg_gunet.functional.structure import Structure
 
@@ -62,6 +63,7 @@ class Adjacency(Structure):
     ) -> Adjacency:
         """Builds B from edges [2, E]: parallel edges are summed, of parallel self loops the last
         one counts (as in PyG's `add_remaining_self_loops`)."""
+        edge_index, edge_weight = as_edges(edge_index, edge_weight, num_nodes)
         dtype = dtype if dtype == torch.float64 else torch.float32
         row, col = edge_index[0], edge_index[1]
         if edge_weight is None:

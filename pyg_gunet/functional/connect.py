@@ -11,6 +11,7 @@ from torch_geometric.utils import cumsum
 
 from pyg_gunet.functional import spgemm
 from pyg_gunet.functional.adjacency import Adjacency
+from pyg_gunet.functional.inputs import as_edges
 from pyg_gunet.functional.validate import (
     check_edge_index,
     check_edge_weight,
@@ -50,6 +51,7 @@ def induced(
     """
     with outermost() as values:
         check_positive_int(num_nodes, "num_nodes", 0)
+        edge_index, edge_attr = as_edges(edge_index, edge_attr, num_nodes, "edge_attr")
         check_edge_index(edge_index, num_nodes, values)
         check_perm(perm, num_nodes, values)
     if edge_attr is not None and edge_attr.size(0) != edge_index.size(1):
@@ -105,6 +107,7 @@ def two_hop(
     """
     with outermost() as values:
         check_positive_int(num_nodes, "num_nodes", 0)
+        edge_index, edge_weight = as_edges(edge_index, edge_weight, num_nodes)
         check_edge_index(edge_index, num_nodes, values)
         check_edge_weight(edge_weight, edge_index.size(1), values)
         check_perm(perm, num_nodes, values)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.utils import cumsum
 
+from pyg_gunet.functional.inputs import as_edges
 from pyg_gunet.functional.validate import (
     check_edge_index,
     check_edge_weight,
@@ -67,6 +68,7 @@ def sampled_two_hop(
     with outermost() as values:
         check_positive_int(num_nodes, "num_nodes", 0)
         check_positive_int(max_degree, "max_degree")
+        edge_index, edge_weight = as_edges(edge_index, edge_weight, num_nodes)
         check_edge_index(edge_index, num_nodes, values)
         check_edge_weight(edge_weight, edge_index.size(1), values)
         check_perm(perm, num_nodes, values)

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from pyg_gunet.functional import spgemm
 from pyg_gunet.functional.adjacency import Adjacency
+from pyg_gunet.functional.inputs import as_edges
 from pyg_gunet.functional.spgemm import CSR
 from pyg_gunet.functional.spmm import SparseBlock, apply_map, scale
 from pyg_gunet.functional.structure import Propagation, Structure
@@ -200,6 +201,7 @@ class WalkAdjacency(Structure):
                 a gradient.
         """
         with outermost() as values:
+            edge_index, edge_weight = as_edges(edge_index, edge_weight, num_nodes)
             check_edge_index(edge_index, num_nodes, values)
             check_edge_weight(edge_weight, edge_index.size(1), values)
             check_weights(edge_weight, values)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pyg_gunet.functional.inputs import as_edges
 from pyg_gunet.functional.structure import Structure
 from pyg_gunet.functional.validate import (
     check_choice,
@@ -127,7 +128,11 @@ class UNetBase(torch.nn.Module):
         values: bool,
     ) -> tuple[Tensor, Hierarchy]:
         """Features of the coarsest level, [K, coarsest_channels], and the hierarchy."""
-        self.levels.check(x, self.in_channels, edge_index, batch, edge_weight, values)
+        check_features(x, self.in_channels, values)
+        edge_index, edge_weight = as_edges(
+            edge_index, edge_weight, x.size(0), weighted=self.levels.weighted
+        )
+        self.levels.check(x, edge_index, batch, edge_weight, values)
         level = self.levels.first(x, edge_index, batch, edge_weight)
         hierarchy = Hierarchy([level])
         x = self.down(x, level, 0)

@@ -20,7 +20,6 @@ from pyg_gunet.functional.validate import (
     check_choice,
     check_edge_index,
     check_edge_weight,
-    check_features,
     check_number,
     check_positive_int,
     check_ratio,
@@ -143,14 +142,12 @@ class LevelBuilder:
     def check(
         self,
         x: Tensor,
-        in_channels: int,
         edge_index: Tensor | Structure,
         batch: Tensor | None,
         edge_weight: Tensor | None,
         values: bool,
     ) -> None:
-        """The checks at a model's door."""
-        check_features(x, in_channels, values)
+        """The checks at a model's door, but for those of `x`."""
         check_batch(batch, x.size(0), values)
         if isinstance(edge_index, Structure):
             self.check_structure(x, edge_index, edge_weight)

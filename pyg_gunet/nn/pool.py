@@ -11,6 +11,7 @@ from torch_geometric.nn.pool.select import Select, SelectOutput
 from torch_geometric.utils import softmax
 
 from pyg_gunet.functional.connect import induced, two_hop
+from pyg_gunet.functional.inputs import as_edges
 from pyg_gunet.functional.sampled import sampled_two_hop
 from pyg_gunet.functional.select import graph_sizes, num_kept, topk
 from pyg_gunet.functional.spread import spread
@@ -151,6 +152,7 @@ class GPoolSelect(Select):
         with outermost() as values:
             check_features(x, self.in_channels, values)
             check_batch(batch, x.size(0), values)
+            edge_index, _ = as_edges(edge_index, None, x.size(0))
             y, gated = self.score(x, batch)
             perm = self.choose(y, edge_index, batch)
         return SelectOutput(
@@ -270,12 +272,15 @@ class GPool(torch.nn.Module):
 
         Args:
             x (Tensor): Node features, [N, F].
-            edge_index (Tensor): Edges, [2, E].
+            edge_index (Tensor): Edges, [2, E], or a sparse `adj_t` [N, N] as PyG's convolutions
+                take it, whose values are then `edge_attr`; the result's edges are [2, E'].
             edge_attr (Tensor, optional): Edge features, [E, ...]. (default: None)
             batch (Tensor, optional): Sorted graph id per node, [N]. (default: None, one graph)
             attn (Tensor, optional): Features to score in place of `x`, [N, F]. (default: None)
         """
         with outermost() as values:
+            check_features(x, self.in_channels if attn is None else None, values)
+            edge_index, edge_attr = as_edges(edge_index, edge_attr, x.size(0), "edge_attr")
             self._check(x, edge_index, edge_attr, batch, attn, values)
             y, gated = self.select.score(x if attn is None else attn, batch)
             perm = self.select.choose(y, edge_index, batch)
@@ -308,7 +313,6 @@ class GPool(torch.nn.Module):
         attn: Tensor | None,
         values: bool,
     ) -> None:
-        check_features(x, self.in_channels if attn is None else None, values)
         check_batch(batch, x.size(0), values)
         if attn is not None:
             check_features(attn, self.in_channels, values, name="attn")

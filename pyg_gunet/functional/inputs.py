@@ -1,0 +1,80 @@
+"""The forms in which PyG hands edges around, as one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric import EdgeIndex
+from torch_geometric.typing import SparseTensor
+from torch_geometric.utils import to_edge_index
+
+_SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc)
+
+
+def as_edges(
+    edge_index: Any,
+    edge_attr: Tensor | None,
+    num_nodes: int,
+    name: str = "edge_weight",
+    weighted: bool = True,
+) -> tuple[Any, Tensor | None]:
+    r"""``(edge_index [2, E], edge_attr)`` as plain tensors, from any form that PyG knows.
+
+    A :class:`torch_geometric.EdgeIndex` gives its tensor. A sparse matrix is read as PyG reads it,
+    as the transposed adjacency `adj_t`, rows = targets; its values become `edge_attr`, with their
+    gradient. Anything else is passed on to the checks at the door as it is.
+
+    Args:
+        edge_index (Tensor, EdgeIndex or SparseTensor): Edges [2, E], or a sparse `adj_t` [N, N],
+            COO, CSR or CSC.
+        edge_attr (Tensor, optional): What the edges carry; None with a sparse matrix.
+        num_nodes (int): Number of nodes, N.
+        name (str, optional): What the caller calls `edge_attr`. (default: ``"edge_weight"``)
+        weighted (bool, optional): Whether the caller can use weights. If not, a sparse matrix of
+            ones, which is how PyG stores a graph without weights, comes without. (default: True)
+
+    Raises:
+        ValueError: If a sparse matrix is not [N, N], or comes with a further `edge_attr`.
+        TypeError: If its values are not floating point.
+
+    Example:
+        >>> adj_t = torch.tensor([[0.0, 0.5], [0.0, 0.0]]).to_sparse()  # from node 1 to node 0
+        >>> as_edges(adj_t, None, 2)
+        (tensor([[1],
+                [0]]), tensor([0.5000]))
+    """
+    if isinstance(edge_index, SparseTensor):
+        _check_matrix(edge_index.sizes(), edge_attr, num_nodes, name)
+        row, col, value = edge_index.coo()
+    elif isinstance(edge_index, EdgeIndex):
+        return edge_index.as_tensor(), edge_attr
+    elif isinstance(edge_index, Tensor) and edge_index.layout in _SPARSE:
+        _check_matrix(list(edge_index.shape), edge_attr, num_nodes, name)
+        if edge_index.layout == torch.sparse_coo:
+            # PyG would take it to be coalesced, and loses the gradient of its values.
+            edge_index = edge_index.coalesce()
+            (row, col), value = edge_index.indices(), edge_index.values()
+        else:
+            (row, col), value = to_edge_index(edge_index)
+    else:
+        return edge_index, edge_attr
+    if value is not None and not value.is_floating_point():
+        raise TypeError(f"the values of 'edge_index' must be floating point (got {value.dtype})")
+    if value is not None and not weighted and bool((value.detach() == 1).all()):
+        value = None
+    return torch.stack([col, row]), value
+
+
+def _check_matrix(shape: list[int], edge_attr: Tensor | None, num_nodes: int, name: str) -> None:
+    if shape != [num_nodes, num_nodes]:
+        raise ValueError(
+            f"'edge_index' as a sparse matrix must have shape [{num_nodes}, {num_nodes}] "
+            f"for {num_nodes} nodes (got {shape})"
+        )
+    if edge_attr is not None:
+        raise ValueError(
+            f"'{name}' must be None with a sparse 'edge_index', whose values are the weights "
+            f"(got a tensor of shape {list(edge_attr.shape)})"
+        )
