@@ -27,6 +27,8 @@ RUN_FILES = (
     "loss.png",
     "reconstruction.png",
     "predictions.png",
+    "filled_in.png",
+    "filled.npz",
 )
 
 
