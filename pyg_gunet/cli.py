@@ -117,14 +117,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fit(args: dict[str, Any]) -> int:
     out, overwrite = args.pop("out"), args.pop("overwrite")
     resume, quiet = args.pop("resume"), args.pop("quiet")
-    if "pool_ratios" in args:
-        args["pool_ratios"] = tuple(args["pool_ratios"])
+    args = {k: tuple(v) if isinstance(v, list) else v for k, v in args.items()}
     settings = Settings(**args)  # checked before anything heavy is imported
 
     from pyg_gunet.train import fit
 
     options = {"out": out, "overwrite": overwrite, "progress": not quiet}
     run = fit(resume=resume, changes=args, **options) if resume else fit(settings, **options)
+    if run.rank:  # of several processes the first one speaks
+        return 0
     if run.interrupted:
         saved = f"go on with: pyg-gunet fit --resume {run.folder}" if run.files else "nothing saved"
         print(f"pyg-gunet: interrupted; {saved}", file=sys.stderr)

@@ -36,7 +36,20 @@ class Settings:
     epochs: int | None = _option(
         None, "passes over the training data (one graph: steps)", low=1, resume=True
     )
-    batch_size: int = _option(32, "graphs per step, in data sets of many graphs", low=1)
+    batch_size: int = _option(
+        32, "graphs per step over all devices; of one graph: parts (--loader)", low=1
+    )
+    loader: str = _option(
+        "full",
+        "what a step on one graph sees: full (all of it), random (parts of its nodes), "
+        "neighbor (training nodes and neighbours; only those nodes count)",
+    )
+    batch_nodes: int | None = _option(
+        None, "nodes of a part, with neighbor training nodes; by default 1024", low=1
+    )
+    num_neighbors: tuple[int, ...] = _option(
+        (10, 10), "neighbours drawn per node, hop by hop; -1: all (neighbor)"
+    )
     lr: float | None = _option(None, "learning rate of Adam, which falls along a cosine", above=0)
     weight_decay: float | None = _option(None, "L2 penalty", low=0)
     patience: int = _option(
@@ -97,12 +110,23 @@ class Settings:
         task="segment",
     )
     accelerator: str = _option("auto", "where to train: auto, cpu, gpu", resume=True)
+    devices: int = _option(
+        1, "processes per machine, each with one device (torchrun sets it)", low=1, resume=True
+    )
+    hosts: int = _option(1, "machines (torchrun sets it)", low=1, resume=True)
+    strategy: str = _option(
+        "auto", "how processes work together: auto, ddp (both: ddp on several)", resume=True
+    )
+    precision: str = _option(
+        "32-true", "arithmetic: 32-true, bf16-mixed, 16-mixed (autocast)", resume=True
+    )
 
     def __post_init__(self) -> None:
-        if isinstance(self.pool_ratios, list):  # a tuple comes back from JSON as a list
-            object.__setattr__(self, "pool_ratios", tuple(self.pool_ratios))
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
+            if isinstance(value, list):  # a tuple comes back from JSON as a list
+                value = tuple(value)
+                object.__setattr__(self, item.name, value)
             _check(item.name, value, item.type, item.metadata)
             task = item.metadata.get("task", self.task)
             if value is not None and task != self.task:
@@ -117,6 +141,18 @@ class Settings:
         _choice("positions", self.positions, (None, "append", "none"))
         _choice("masks", self.masks, (None, "class", "instance"))
         _choice("accelerator", self.accelerator, ("auto", "cpu", "gpu"))
+        _choice("strategy", self.strategy, ("auto", "ddp"))
+        _choice("precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))
+        _choice("loader", self.loader, ("full", "random", "neighbor"))
+        if self.batch_nodes is not None and self.loader == "full":
+            raise ValueError(
+                f"'batch_nodes' goes with 'loader' random or neighbor (got {self.batch_nodes!r})"
+            )
+        if not self.num_neighbors or min(self.num_neighbors) < -1:
+            raise ValueError(
+                "'num_neighbors' must hold a count per hop, or -1 for all "
+                f"(got {list(self.num_neighbors)})"
+            )
         if len(self.pool_ratios) not in (1, self.depth):
             raise ValueError(
                 f"'pool_ratios' must hold one value, or one per pooling, {self.depth} of them "
@@ -149,7 +185,8 @@ class Settings:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint or JSON."""
-        return {**dataclasses.asdict(self), "pool_ratios": list(self.pool_ratios)}
+        values = dataclasses.asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     @classmethod
     def from_dict(cls, values: Any) -> Settings:
@@ -177,6 +214,9 @@ def _check(name: str, value: Any, kind: Any, metadata: Any) -> None:
         if not isinstance(value, tuple):
             raise TypeError(f"'{name}' must be a tuple (got {value!r})")
         for ratio in value:
+            if kind == "tuple[int, ...]":
+                _check(name, ratio, "int", {})
+                continue
             _check(name, ratio, "float", {"above": 0})
             if not isinstance(ratio, Integral) and ratio > 1:
                 raise ValueError(f"'{name}' must lie in (0, 1] as a share (got {ratio!r})")

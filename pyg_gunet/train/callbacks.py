@@ -112,14 +112,18 @@ class Checkpoints(Callback):
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if not _epoch_is_whole(trainer):
             return
-        if _validates_now(trainer):
-            value = self.sign * float(trainer.callback_metrics[self.monitor])
-            if value < self.best:
-                self.best, self.best_epoch = value, trainer.current_epoch + 1
-                trainer.save_checkpoint(self.folder / BEST)
         self.complete = trainer.current_epoch + 1 == trainer.max_epochs
         final = self.complete or trainer.should_stop
-        if final or time.monotonic() - self.written >= self.every:
+        due = final or time.monotonic() - self.written >= self.every
+        value = math.inf
+        if _validates_now(trainer):
+            value = self.sign * float(trainer.callback_metrics[self.monitor])
+        # Every process has a hand in a checkpoint, so all must take the first one's decisions.
+        value, due = trainer.strategy.broadcast((value, due))
+        if value < self.best:
+            self.best, self.best_epoch = value, trainer.current_epoch + 1
+            trainer.save_checkpoint(self.folder / BEST)
+        if due:
             trainer.save_checkpoint(self.folder / LAST)
             self.written = time.monotonic()
             self._drop_aside()
@@ -222,10 +226,11 @@ class Progress(Callback):
 _SHOWN = ("train_loss", "val_loss", "val_accuracy")
 
 
-class Interrupt:
+class Interrupt(Callback):
     """Turns the first Ctrl-C into a stop after the running step; the second one is immediate.
 
-    During the first epoch the stop waits for the epoch's end, so that there is a checkpoint.
+    During the first epoch the stop waits for the epoch's end, so that there is a checkpoint. Of
+    several processes all stop after the step in which one of them was told to.
     """
 
     def __init__(self, trainer: Trainer) -> None:
@@ -233,7 +238,13 @@ class Interrupt:
         self.pressed = False
         self.previous: Any = None
 
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        if trainer.world_size > 1:
+            self.pressed = trainer.strategy.reduce_boolean_decision(self.pressed, all=False)
+            trainer.should_stop |= self.pressed
+
     def __enter__(self) -> Interrupt:
+        self.trainer.callbacks.append(self)  # type: ignore[attr-defined]
         try:
             self.previous = signal.signal(signal.SIGINT, self._handle)
         except ValueError:  # not the main thread: Ctrl-C is not ours
@@ -248,7 +259,8 @@ class Interrupt:
         if self.pressed:
             raise KeyboardInterrupt
         self.pressed = True
-        self.trainer.should_stop = True
+        if self.trainer.world_size == 1:
+            self.trainer.should_stop = True
 
 
 def _epoch_is_whole(trainer: Trainer) -> bool:

@@ -12,14 +12,19 @@ from torch_geometric.data import Data, InMemoryDataset
 
 from pyg_gunet.nn.unet import GraphUNet
 from pyg_gunet.settings import Settings
-from pyg_gunet.train.tasks import GraphModule, Splits, Task, register_task, whole_graph
+from pyg_gunet.train.loading import part_loader
+from pyg_gunet.train.tasks import GraphModule, Splits, Task, register_task, slim, whole_graph
 
 _MASKS = ("train_mask", "val_mask", "test_mask")
 
 
 class Classify(GraphModule):
     """A :class:`GraphUNet` with cross-entropy on the training nodes; features see the dropout as
-    well. The best epoch is chosen on the validation nodes."""
+    well. The best epoch is chosen on the validation nodes.
+
+    Of a sampled part of a graph only its seed nodes count: those of `seed_mask`, or the first
+    `batch_size` as in a batch of PyG's :class:`~torch_geometric.loader.NeighborLoader`.
+    """
 
     def __init__(self, settings: dict[str, Any], channels: dict[str, int]) -> None:
         super().__init__(settings, channels)
@@ -45,15 +50,31 @@ class Classify(GraphModule):
     def terms(self, data: Data) -> dict[str, Tensor]:
         return {"class": self._cross_entropy(self(data), data, "train_mask")}
 
+    def weight(self, data: Data) -> Tensor | int:
+        return counted(data, "train_mask" if self.training else "val_mask").sum()
+
     def validation_step(self, data: Data, index: int) -> None:
         logits = self(data)
         self._log("val_loss", self._cross_entropy(logits, data, "val_mask"), data)
         right = logits.argmax(-1) == data.y
-        self._log("val_accuracy", right[data.val_mask].float().mean(), data)
+        self._log("val_accuracy", right[counted(data, "val_mask")].float().mean(), data)
 
     @staticmethod
     def _cross_entropy(logits: Tensor, data: Data, mask: str) -> Tensor:
-        return F.cross_entropy(logits[data[mask]], data.y[data[mask]])
+        # A part of a graph may hold no node that counts: then the loss is 0, not 0 / 0.
+        chosen = counted(data, mask)
+        total = F.cross_entropy(logits[chosen], data.y[chosen], reduction="sum")
+        return total / chosen.sum().clamp(min=1)
+
+
+def counted(data: Data, mask: str) -> Tensor:
+    """Which nodes count: those of `mask`, of a sampled part its seeds among them, [N]."""
+    chosen = data[mask]
+    if "seed_mask" in data:
+        return chosen & data.seed_mask
+    if "batch_size" in data:
+        return chosen & (torch.arange(chosen.numel(), device=chosen.device) < data.batch_size)
+    return chosen
 
 
 def channels(dataset: InMemoryDataset) -> dict[str, int]:
@@ -94,7 +115,13 @@ def prepare(settings: Settings, dataset: InMemoryDataset) -> Splits:
         )
     loader = whole_graph(data)
     counts = ", ".join(f"{int(data[m].sum())} {m[:-5]}" for m in _MASKS)
-    return Splits(loader, loader, loader, f"nodes of one graph, public split: {counts}")
+    note = f"nodes of one graph, public split: {counts}"
+    if settings.loader == "full":
+        return Splits(loader, loader, loader, note)
+    parts = part_loader(settings, slim(data), data.train_mask)
+    count = len(parts.dataset)  # type: ignore[arg-type]
+    note = f"{note}; trained in {count} parts ({settings.loader})"
+    return Splits(parts, loader, loader, note, sampled=True)
 
 
 @torch.no_grad()

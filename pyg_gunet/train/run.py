@@ -11,7 +11,8 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from pyg_gunet.train.callbacks import (
     Progress,
     SafeCheckpointIO,
 )
+from pyg_gunet.train.loading import SharedBatches
 from pyg_gunet.train.pictures import draw_curve
 from pyg_gunet.train.tasks import GraphModule, Splits, Task, get_task
 
@@ -41,12 +43,14 @@ PathLike = str | os.PathLike[str]
 
 @dataclass
 class Run:
-    """What :func:`fit` did: figures, the files in `folder`, and whether Ctrl-C stopped it."""
+    """What :func:`fit` did: figures, the files in `folder`, and whether Ctrl-C stopped it. Of
+    several processes the one of `rank` 0 has the figures and wrote the files."""
 
     folder: Path
     figures: dict[str, Any]
     files: list[Path]
     interrupted: bool = False
+    rank: int = 0
 
 
 def fit(
@@ -59,6 +63,10 @@ def fit(
     progress: bool = False,
 ) -> Run:
     r"""Trains, and writes checkpoints, figures and pictures to a folder.
+
+    With more than one of ``settings.devices`` this script is started once more for each further
+    device, by Lightning, or once for each by ``torchrun``; every step's batch is shared out among
+    them, and the losses are those of one process.
 
     Args:
         settings (Settings, optional): What to train. With `resume` they come from the checkpoint.
@@ -90,13 +98,14 @@ def fit(
         out = resume.parent if out is None else out
     elif changes:
         raise ValueError(f"'changes' go with 'resume' only (got {sorted(changes)})")
-    settings = settings or Settings()
+    settings = _launched(settings or Settings())
     task = get_task(settings.task)
     folder = _default_folder(settings) if out is None else Path(out)
     goes_on = resume is not None and folder.resolve() == Path(resume).resolve().parent
     _check_folder(folder, overwrite or goes_on)
 
-    dataset = load(settings.dataset, settings.root, **settings.dataset_options)
+    with _one_by_one(settings.root):
+        dataset = load(settings.dataset, settings.root, **settings.dataset_options)
     settings = settings.filled(**task.defaults(settings, dataset))
     if checkpoint is not None:
         _check_sizes(task, checkpoint["hyper_parameters"], checkpoint, "resume")
@@ -110,6 +119,8 @@ def fit(
     start = time.monotonic()
     with Interrupt(trainer) as interrupt:
         _train(trainer, module, splits, None if resume is None else str(resume), interrupt)
+    if trainer.global_rank != 0:
+        return Run(folder, {}, [], interrupt.pressed, trainer.global_rank)
     if resume is not None and not checkpoints.claimed and not interrupt.pressed:
         checkpoints.adopt(Path(resume))
     if interrupt.pressed and not checkpoints.complete:
@@ -239,11 +250,64 @@ def _check_folder(folder: Path, may_exist: bool) -> None:
 
 def _build(task: Task, settings: Settings, dataset: InMemoryDataset) -> tuple[GraphModule, Splits]:
     splits = task.prepare(settings, dataset)
+    _check_sharing(settings, splits)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         module = task.module(settings.as_dict(), task.channels(dataset))
-    module.learn_statistics(splits.train)
+    module.learn_statistics(splits.val if splits.sampled else splits.train)
     return module, splits
+
+
+def _launched(settings: Settings) -> Settings:
+    """The settings with the processes that torchrun started, where it did."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return settings
+    devices, world = (int(os.environ[name]) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+    return replace(settings, devices=devices, hosts=world // devices)
+
+
+@contextmanager
+def _one_by_one(root: str) -> Iterator[None]:
+    """Of the processes of a run on one machine, one at a time makes or reads the files in `root`:
+    PyG writes `processed/` without asking whether another process does."""
+    folder = None
+    if "LOCAL_RANK" in os.environ:
+        with suppress(ImportError, OSError):  # not Linux, no such folder, no locks on it
+            import fcntl
+
+            folder = os.open(root, os.O_RDONLY)
+            fcntl.flock(folder, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if folder is not None:
+            os.close(folder)
+
+
+def _check_sharing(settings: Settings, splits: Splits) -> None:
+    """Whether the data can be sampled, and shared out among the processes, as the settings say."""
+    if settings.loader != "full" and not splits.sampled:
+        raise ValueError(
+            f"'loader' goes with 'dataset' of one graph, and with the tasks classify and "
+            f"autoencode (got {settings.loader!r} with {settings.dataset!r})"
+        )
+    processes = settings.devices * settings.hosts
+    if processes == 1:
+        return
+    if splits.one_graph:
+        raise ValueError(
+            f"'devices' cannot share one graph: 'loader' must be random or neighbor "
+            f"(got {processes} processes)"
+        )
+    if not isinstance(getattr(splits.train, "batch_sampler", None), SharedBatches):
+        raise ValueError(
+            f"'devices' must be 1 for the task {settings.task!r} (got {processes} processes)"
+        )
+    if settings.batch_size < processes:
+        raise ValueError(
+            f"'batch_size' must be at least the number of processes, {processes} "
+            f"(got {settings.batch_size})"
+        )
 
 
 def _trainer(
@@ -263,11 +327,16 @@ def _trainer(
             task.monitor, patience=patience, mode=task.mode, check_on_train_epoch_end=False
         )
         callbacks = [stop, *callbacks]
+    processes = settings.devices * settings.hosts
     return Trainer(
         max_epochs=settings.epochs,
         min_epochs=1,
         accelerator=settings.accelerator,
-        devices=1,
+        devices=settings.devices,
+        num_nodes=settings.hosts,
+        strategy="ddp" if processes > 1 else settings.strategy,
+        use_distributed_sampler=False,  # our loaders share out by themselves
+        precision=settings.precision,
         check_val_every_n_epoch=every,
         num_sanity_val_steps=0,
         logger=False,
@@ -292,6 +361,8 @@ def _train(
             if interrupt.pressed:
                 raise KeyboardInterrupt from error
             raise
+        if trainer.world_size > 1:  # what follows is for one process alone
+            torch.distributed.destroy_process_group()
 
 
 def _read_checkpoint(path: PathLike, name: str) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from pyg_gunet.metrics import PartIoU, SegmentationMetrics
 from pyg_gunet.nn.loss import BorderWeightedCrossEntropy
 from pyg_gunet.nn.segmentation import SegmentationUNet, deep_supervision
 from pyg_gunet.settings import Settings
-from pyg_gunet.train.tasks import EpochSampler, GraphModule, Splits, Task, register_task
+from pyg_gunet.train.loading import EpochSampler, graph_loader
+from pyg_gunet.train.tasks import GraphModule, Splits, Task, register_task
 from pyg_gunet.transforms import to_label_image
 
 _KEYS = ("x", "edge_index", "edge_weight", "pos", "y", "border_weight", "image_size", "instance")
@@ -80,7 +81,8 @@ class Segment(GraphModule):
         logits = self(data)
         loss = self.criterion(logits, data.y, data.get("border_weight"))
         self._log("val_loss", loss, data)
-        self.scores.update(logits, data.y)
+        if "stand_in" not in data:
+            self.scores.update(logits, data.y)
 
     def on_validation_epoch_end(self) -> None:
         found = self.scores.compute()
@@ -166,8 +168,8 @@ def prepare(settings: Settings, dataset: InMemoryDataset) -> Splits:
     test.shape_parts = getattr(dataset, "shape_parts", None)
     size = settings.batch_size
     return Splits(
-        DataLoader(train, size, sampler=EpochSampler(len(train), settings.seed)),
-        DataLoader(val, size),
+        graph_loader(train, size, EpochSampler(len(train), settings.seed)),
+        graph_loader(val, size),
         DataLoader(test, size),
         f"{note}: {len(train)} train, {len(val)} validation, {len(test)} test",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,22 +11,24 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.utils.data import DataLoader as TorchDataLoader
-from torch.utils.data import Sampler
 from torch_geometric.data import Data, InMemoryDataset
 from torch_geometric.loader import DataLoader
 
 from pyg_gunet.datasets import split_indices
 from pyg_gunet.settings import Settings
+from pyg_gunet.train.loading import EpochSampler, graph_loader, part_loader, place
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The loaders of a run. `note` says in words who was trained on and who was tested."""
+    """The loaders of a run. `note` says in words who was trained on and who was tested; `sampled`
+    whether the training loader gives parts of the one graph that the others give whole."""
 
     train: TorchDataLoader
     val: TorchDataLoader
     test: TorchDataLoader
     note: str
+    sampled: bool = False
 
     @property
     def one_graph(self) -> bool:
@@ -59,6 +61,11 @@ class GraphModule(LightningModule):
         critic, is one more entry."""
         raise NotImplementedError
 
+    def weight(self, data: Data) -> Tensor | int:
+        """How many things the loss of a batch is the mean of: what the batch weighs among the
+        others. Nodes, unless a subclass says otherwise."""
+        return int(data.num_nodes or 1)
+
     def learn_statistics(self, data: Iterable[Data]) -> None:
         """Reads mean and deviation off the training data, before training."""
         if self.settings.normalize == "center":
@@ -79,14 +86,27 @@ class GraphModule(LightningModule):
 
     def training_step(self, data: Data, index: int) -> Tensor:
         # The draws of a step hang on its number alone, so that a resumed run repeats them.
-        torch.manual_seed(self.settings.seed * 1_000_003 + self.global_step)
+        # Each process has its own.
+        rank, world = place()
+        torch.manual_seed(self.settings.seed * 1_000_003 + self.global_step + (rank << 40))
         terms = self.terms(data)
         total = torch.stack(list(terms.values())).sum()
         self._log("train_loss", total, data)
         if len(terms) > 1:
             for name, value in terms.items():
                 self._log(f"train_{name}", value, data)
-        return total
+        return total if world == 1 else total * self._share(data)
+
+    def _share(self, data: Data) -> Tensor:
+        """The factor on this process's loss that makes the mean over processes, which is what
+        their gradients get, the mean over everything in the step."""
+        own = torch.as_tensor(self._weight(data), dtype=torch.float64, device=self.device)
+        # Of the step's weight, a mean over processes: their number cancels.
+        mean = self.trainer.strategy.reduce(own.clone(), reduce_op="mean")
+        return (own / mean.clamp(min=torch.finfo(mean.dtype).tiny)).float()
+
+    def _weight(self, data: Data) -> Tensor | int:
+        return 0 if "stand_in" in data else self.weight(data)
 
     def validation_step(self, data: Data, index: int) -> None:
         total = torch.stack(list(self.terms(data).values())).sum()
@@ -103,8 +123,17 @@ class GraphModule(LightningModule):
         }
 
     def _log(self, name: str, value: Tensor, data: Data) -> None:
-        size = int(data.num_nodes or 1)  # weights batches, so that the mean is one over nodes
-        self.log(name, value.detach(), on_step=False, on_epoch=True, batch_size=size)
+        # Batches weigh what they hold, so that the mean over them, on all processes, is one over
+        # what is in them: sums are summed, then divided.
+        weight: Any = self._weight(data)
+        self.log(
+            name,
+            value.detach(),
+            on_step=False,
+            on_epoch=True,
+            batch_size=weight,
+            sync_dist=place()[1] > 1,
+        )
 
 
 @dataclass(frozen=True)
@@ -160,23 +189,6 @@ def get_task(name: str) -> Task:
     return TASKS[name]
 
 
-class EpochSampler(Sampler[int]):
-    """Shuffles by seed and epoch alone, so that a resumed run sees the same order."""
-
-    def __init__(self, size: int, seed: int) -> None:
-        self.size, self.seed, self.epoch = size, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        return iter(torch.randperm(self.size, generator=generator).tolist())
-
-    def __len__(self) -> int:
-        return self.size
-
-
 def slim(data: Data) -> Data:
     """Only the attributes that training and pictures read."""
     keys = ("x", "edge_index", "edge_weight", "pos", "y", "train_mask", "val_mask", "test_mask")
@@ -192,13 +204,18 @@ def graph_splits(settings: Settings, dataset: InMemoryDataset) -> Splits:
     """One graph: trained and tested on. Many: 80 / 10 / 10 percent, drawn by the seed."""
     if len(dataset) == 1:
         loader = whole_graph(dataset[0])
+        if settings.loader != "full":
+            parts = part_loader(settings, slim(dataset[0]))
+            count = len(parts.dataset)  # type: ignore[arg-type]
+            note = f"one graph, trained in {count} parts, tested on all its nodes"
+            return Splits(parts, loader, loader, note, sampled=True)
         return Splits(loader, loader, loader, "one graph, trained and tested on all its nodes")
     parts = split_indices(len(dataset), settings.seed)
     train, val, test = ([slim(dataset[int(i)]) for i in part] for part in parts)
     size = settings.batch_size
     return Splits(
-        DataLoader(train, size, sampler=EpochSampler(len(train), settings.seed)),
-        DataLoader(val, size),
+        graph_loader(train, size, EpochSampler(len(train), settings.seed)),
+        graph_loader(val, size),
         DataLoader(test, size),
         f"graphs split at random (seed {settings.seed}): "
         f"{len(train)} train, {len(val)} validation, {len(test)} test",
