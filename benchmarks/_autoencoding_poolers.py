@@ -52,9 +52,7 @@ class Place(torch.nn.Module):
             # Nothing propagates on the coarsest graph.
             connect = "induced" if last else "two_hop"
             quantiles = 1 if method == "gpool-spread-fixed" else None
-            self.layer = GPool(
-                channels, ratio, select=select, connect=connect, quantiles=quantiles
-            )
+            self.layer = GPool(channels, ratio, select=select, connect=connect, quantiles=quantiles)
         self.register_buffer("fixed", torch.empty(0, dtype=torch.long))
 
     def forward(self, x: Tensor, adjacency: Adjacency) -> Pooled:

@@ -18,6 +18,7 @@ import argparse
 import csv
 import json
 import math
+import os
 import resource
 import statistics
 import subprocess
@@ -50,6 +51,7 @@ SIZES = {
 }
 MAX_SECONDS, MAX_GB = 60.0, 16
 SLOPE_EDGES = (100_000, 300_000, 1_000_000, 3_000_000, 10_000_000, 30_000_000)
+SLOPE_SYSTEMS = ("small pages", "huge pages")
 EDGES_PER_NODE = 13.7  # of ogbn-arxiv, both directions
 UNET_SYSTEMS = ("pyg.GraphUNet", "walk", "two_hop", "sampled")
 GCN_SYSTEMS = ("GCN edge_index", "GCN csr", "walk", "walk prepared", "walk depth 4")
@@ -138,6 +140,7 @@ def run_child(args: argparse.Namespace) -> dict[str, Any]:
             return {"fails": "out of memory"}
         raise
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    bare = bare_product(edge_index, n, args.hidden) if args.variant in SLOPE_SYSTEMS else None
     warm = seconds[1:] if len(seconds) > 1 else seconds
     spread = statistics.pstdev(warm)
     return {
@@ -146,7 +149,21 @@ def run_child(args: argparse.Namespace) -> dict[str, Any]:
         "n": len(warm),
         "mb": peak,
         "total_mb": used,
+        "bare": bare,
     }
+
+
+def bare_product(edge_index: Tensor, num_nodes: int, features: int) -> float:
+    """Seconds of one CSR product with the graph, 4-byte indices, into memory in hand."""
+    parts = Adjacency.from_edge_index(edge_index, None, num_nodes).matrix.parts  # type: ignore
+    matrix = torch.sparse_csr_tensor(*parts, size=(num_nodes, num_nodes))
+    x, out = (torch.randn(num_nodes, features) for _ in range(2))
+    seconds = []
+    for _ in range(4):
+        start = time.perf_counter()
+        out.addmm_(matrix, x, beta=0)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[1:])
 
 
 def child(
@@ -160,7 +177,16 @@ def child(
         command += [f"--{name}={value}"]
     limit = (flags["repeats"] + 1) * MAX_SECONDS + 60 if flags["limit"] else None
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
+        # torch's allocator then asks the system for pages of 2 MB.
+        pages = {"THP_MEM_ALLOC_ENABLE": "1"} if flags["variant"] == "huge pages" else {}
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=limit,
+            check=False,
+            env={**os.environ, **pages},
+        )
     except subprocess.TimeoutExpired:
         return {"fails": "over 60 s"}
     if done.returncode in (-9, -6, 137, 134) and flags["limit"]:
@@ -276,18 +302,29 @@ def case_floor(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def case_slope(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Step time over edges, beside the bare product of the same graph: with random edges a product
+    leaves the caches as the graph grows, and that shows in both slopes."""
     edges = SLOPE_EDGES[:2] if args.quick else SLOPE_EDGES
-    points, result = [], []
+    points: dict[str, list[tuple[float, float]]] = {}
+    result = []
     for e in edges:
         n = int(e / EDGES_PER_NODE)
         repeats = (args.seeds or 5) if e <= 1_000_000 else 2 if e <= 10_000_000 else 1
-        out = child("walk", n, e, args, hidden=32, repeats=repeats)
-        result += records_of(f"slope {e}", "walk", out)
-        points.append((math.log(e), math.log(out["seconds"])))
-    for case, part in (("slope", points), ("slope from 1e6", points[2:])):
-        if len(part) > 1:
-            fit = statistics.linear_regression([p[0] for p in part], [p[1] for p in part])
-            result.append(record("scale", case, "walk", "slope", fit.slope, None, len(part)))
+        for variant in SLOPE_SYSTEMS:
+            out = child("walk", n, e, args, hidden=32, repeats=repeats, variant=variant)
+            name = "walk" if variant == "small pages" else f"walk, {variant}"
+            result += records_of(f"slope {e}", name, out)
+            result.append(
+                record("scale", f"slope {e}", f"bare product, {variant}", "seconds", out["bare"])
+            )
+            for system, seconds in (
+                (name, out["seconds"]),
+                (f"bare product, {variant}", out["bare"]),
+            ):
+                points.setdefault(system, []).append((math.log(e), math.log(seconds)))
+    for system, part in points.items():
+        fit = statistics.linear_regression([p[0] for p in part], [p[1] for p in part])
+        result.append(record("scale", "slope", system, "slope", fit.slope, None, len(part)))
     return result
 
 
@@ -374,7 +411,7 @@ def plot(records: list[dict[str, Any]], path: Path) -> None:
     walk = {
         int(r["case"].split()[1]): r["value"]
         for r in records
-        if r["case"].startswith("slope ") and r["metric"] == "seconds"
+        if r["case"].startswith("slope ") and (r["system"], r["metric"]) == ("walk", "seconds")
     }
     if walk:
         axes.plot(list(walk), list(walk.values()), "o-", label="walk, depth 3, hidden 32")

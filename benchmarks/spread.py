@@ -86,7 +86,9 @@ def distances(root: str | None, data: list[str], seeds: int) -> list[dict]:
         "top-k": lambda x, edge_index, score, ratio: topk(score, ratio),
         "random": lambda x, edge_index, score, ratio: topk(torch.rand_like(score), ratio),
         **{
-            name: lambda x, e, score, ratio, quantiles=quantiles: spread(score, e, ratio, quantiles=quantiles)
+            name: lambda x, e, score, ratio, quantiles=quantiles: spread(
+                score, e, ratio, quantiles=quantiles
+            )
             for name, quantiles in ORDERS.items()
         },
         **peers(),

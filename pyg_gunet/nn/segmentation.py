@@ -44,7 +44,8 @@ class SegmentationUNet(GraphUNet):
         pool_ratios (float, int or list, optional): See :class:`GraphUNet`. (default: 0.5)
         multi_scale (bool, optional): Whether to score at every level. (default: False)
         **kwargs (optional): Further arguments of :class:`GraphUNet`: `sum_res`, `act`, `conv`,
-            `select` (here ``'spread'`` by default), `quantiles`, `connect`, `gate`, `norm`, `dropout`.
+            `select` (here ``'spread'`` by default), `quantiles`, `connect`, `gate`, `norm`,
+            `dropout`.
 
     Shapes:
         - **input:** `x` [N, in_channels], `edge_index` [2, E], `batch` [N] sorted or None,
@@ -132,12 +133,9 @@ class SegmentationUNet(GraphUNet):
     def _ascend(self, x: Tensor, hierarchy: Hierarchy) -> list[Tensor]:
         """The features of the way up at every level, finest first."""
         features = [x]
-        for i, conv in enumerate(self.up_convs):
-            j = self.depth - 1 - i
-            level, skip = hierarchy.levels[j], hierarchy.skips[j]
-            up = self.unpool(x, hierarchy.perms[j], level.num_nodes)
-            x = self.drop(skip + up if self.sum_res else torch.cat((skip, up), dim=-1))
-            x = self.levels.convolve(conv, x, level)
+        for i in range(self.depth):
+            level = hierarchy.levels[self.depth - 1 - i]
+            x = self.climb(x, hierarchy, i)
             x = self.act(self.normalise(self.up_norms, x, level, i))
             features.append(x)
         return features[::-1]

@@ -177,19 +177,23 @@ class GraphUNet(UNetBase):
             return self._decode(z, hierarchy)
 
     def _decode(self, x: Tensor, hierarchy: Hierarchy) -> Tensor:
-        for i, conv in enumerate(self.up_convs):
-            j = self.depth - 1 - i
-            level, skip = hierarchy.levels[j], hierarchy.skips[j]
-            if self.sum_res:  # unpools onto the skip connection
-                x = skip.index_add(0, hierarchy.perms[j], x.to(skip.dtype))
-            else:
-                up = self.unpool(x, hierarchy.perms[j], level.num_nodes)
-                x = torch.cat((skip, up), dim=-1)
-            x = self.drop(x)
-            x = self.levels.convolve(conv, x, level)
-            if j > 0:
-                x = self.act(self.normalise(self.up_norms, x, level, i))
+        for i in range(self.depth):
+            x = self.climb(x, hierarchy, i)
+            level = self.depth - 1 - i
+            if level > 0:
+                x = self.act(self.normalise(self.up_norms, x, hierarchy.levels[level], i))
         return x
+
+    def climb(self, x: Tensor, hierarchy: Hierarchy, i: int) -> Tensor:
+        """The i-th step of the way up, to level ``depth - 1 - i``: unpools, joins the skip
+        connection and convolves; no nonlinearity yet."""
+        j = self.depth - 1 - i
+        level, skip = hierarchy.levels[j], hierarchy.skips[j]
+        if self.sum_res:  # unpools onto the skip connection
+            x = skip.index_add(0, hierarchy.perms[j], x.to(skip.dtype))
+        else:
+            x = torch.cat((skip, self.unpool(x, hierarchy.perms[j], level.num_nodes)), dim=-1)
+        return self.levels.convolve(self.up_convs[i], self.drop(x), level)
 
     def __repr__(self) -> str:
         options = ""

@@ -40,6 +40,24 @@ def test_products_equal_dense(dtype: torch.dtype, features: int) -> None:
     assert torch.allclose(block.matmul(wide), dense @ wide, atol=1e-5)
 
 
+@pytest.mark.parametrize("features", [1, 2, 8, 64])
+def test_what_a_buffer_held_does_not_matter(features: int) -> None:
+    matrix, dense = sparse(30, 20)
+    x, y = torch.randn(20, features), torch.randn(30, features)
+    block = SparseBlock(matrix)
+    out = torch.full((30, features), float("nan"))
+    assert block.matmul(x, out=out) is out
+    assert torch.allclose(out, dense @ x, atol=1e-5)
+    out = torch.full((20, features), float("inf"))
+    assert torch.allclose(block.matmul(y, True, out), dense.t() @ y, atol=1e-5)
+    empty = SparseBlock(
+        CSR(torch.zeros(3, dtype=torch.int32), matrix.indices[:0], x[:0, 0], (2, 20))
+    )
+    assert torch.equal(
+        empty.matmul(x, out=torch.full((2, features), float("nan"))), x.new_zeros(2, features)
+    )
+
+
 def test_transpose_in_hand_is_used() -> None:
     matrix, dense = sparse(10, 10)
     other = SparseBlock(matrix, matrix)  # says that the matrix is its own transpose

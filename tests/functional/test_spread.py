@@ -167,7 +167,9 @@ def test_permuted_nodes_give_the_same_selection(size, degree, seed, quantiles):
         perm = spread(score, edge_index, k, quantiles=quantiles)
         moved = torch.empty_like(score)
         moved[shuffle] = score
-        assert torch.equal(shuffle[perm], spread(moved, shuffle[edge_index], k, quantiles=quantiles))
+        assert torch.equal(
+            shuffle[perm], spread(moved, shuffle[edge_index], k, quantiles=quantiles)
+        )
 
 
 @settings(max_examples=30, deadline=None)
