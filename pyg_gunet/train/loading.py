@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -18,8 +19,24 @@ from pyg_gunet.settings import Settings
 PART_NODES = 1024  # what `batch_nodes` is by default
 
 
+_alone = False
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """In here this process works for itself, though others may be there: :func:`place` says so."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
+
+
 def place() -> tuple[int, int]:
     """This process's rank and how many there are: ``(0, 1)`` outside of a run on many."""
+    if _alone:
+        return 0, 1
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
@@ -246,6 +263,7 @@ __all__ = [
     "NodeParts",
     "SharedBatches",
     "SharedGraphs",
+    "alone",
     "graph_loader",
     "part_loader",
     "place",

@@ -34,7 +34,7 @@ from pyg_gunet.train.callbacks import (
     Progress,
     SafeCheckpointIO,
 )
-from pyg_gunet.train.loading import SharedBatches
+from pyg_gunet.train.loading import SharedBatches, alone
 from pyg_gunet.train.pictures import draw_curve
 from pyg_gunet.train.tasks import GraphModule, Splits, Task, get_task
 
@@ -135,7 +135,8 @@ def fit(
         "best_epoch": checkpoints.best_epoch,
         "seconds": round(time.monotonic() - start, 1),
     }
-    results, pictures = task.report(module.eval().cpu(), splits, folder)
+    with alone():  # the other processes are done
+        results, pictures = task.report(module.eval().cpu(), splits, folder)
     figures.update(results, settings=settings.as_dict(), versions=_versions())
     with write_aside(folder / "metrics.json") as file:
         file.write(json.dumps(figures, indent=2).encode() + b"\n")
@@ -254,7 +255,8 @@ def _build(task: Task, settings: Settings, dataset: InMemoryDataset) -> tuple[Gr
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         module = task.module(settings.as_dict(), task.channels(dataset))
-    module.learn_statistics(splits.val if splits.sampled else splits.train)
+    with alone():  # every process reads all of the training data
+        module.learn_statistics(splits.val if splits.sampled else splits.train)
     return module, splits
 
 
@@ -361,8 +363,6 @@ def _train(
             if interrupt.pressed:
                 raise KeyboardInterrupt from error
             raise
-        if trainer.world_size > 1:  # what follows is for one process alone
-            torch.distributed.destroy_process_group()
 
 
 def _read_checkpoint(path: PathLike, name: str) -> dict[str, Any]:

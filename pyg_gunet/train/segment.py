@@ -77,6 +77,12 @@ class Segment(GraphModule):
         scales = self.net.scales(*self.inputs(data))
         return {"class": deep_supervision(scales, data.y, self.criterion, weight, share)}
 
+    def weight(self, data: Data) -> Tensor:
+        """The weight of the nodes that count, which is what the criterion divides by."""
+        known = data.y != VOID
+        weight = data.get("border_weight")
+        return known.sum() if weight is None else (weight * known).sum()
+
     def validation_step(self, data: Data, index: int) -> None:
         logits = self(data)
         loss = self.criterion(logits, data.y, data.get("border_weight"))
@@ -194,12 +200,14 @@ def report(
 ) -> tuple[dict[str, Any], list[Path]]:
     """The scores on the test graphs beside the majority class, a table per class, a picture."""
     classes = module.channels["num_classes"]
-    metric = SegmentationMetrics(classes, VOID, per_class=True)
-    constant = SegmentationMetrics(classes, VOID)
+    # Only the first of several processes makes a report: it must not wait for the others' scores.
+    own = {"sync_on_compute": False}
+    metric = SegmentationMetrics(classes, VOID, per_class=True, **own)
+    constant = SegmentationMetrics(classes, VOID, **own)
     train_y = torch.cat([data.y for data in splits.train])
     majority = train_y[train_y != VOID].bincount(minlength=classes).argmax()
     parts = getattr(splits.test.dataset, "shape_parts", None)
-    part_iou = None if parts is None else PartIoU(parts)
+    part_iou = None if parts is None else PartIoU(parts, **own)
     shown: list[tuple[Data, Tensor]] = []
     found: list[Tensor] = []
     for batch in splits.test:

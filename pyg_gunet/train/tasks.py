@@ -124,8 +124,8 @@ class GraphModule(LightningModule):
 
     def _log(self, name: str, value: Tensor, data: Data) -> None:
         # Batches weigh what they hold, so that the mean over them, on all processes, is one over
-        # what is in them: sums are summed, then divided.
-        weight: Any = self._weight(data)
+        # what is in them. A float: Lightning would round a mean of integers over processes down.
+        weight: Any = torch.as_tensor(self._weight(data), dtype=torch.float32)
         self.log(
             name,
             value.detach(),
