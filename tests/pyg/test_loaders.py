@@ -1,0 +1,334 @@
+"""PyG's loaders and our own parts of a graph: what a step sees, and which of its nodes count."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch_geometric import loader as pyg
+from torch_geometric import typing
+from torch_geometric.data import Data
+from torch_geometric.utils import k_hop_subgraph
+
+from pyg_gunet import GraphUNet
+from pyg_gunet.datasets import GraphDataset
+from pyg_gunet.settings import Settings
+from pyg_gunet.train import fit
+from pyg_gunet.train.classify import Classify, counted
+from pyg_gunet.train.loading import NodeParts, part_loader, sample_neighbors, subgraph
+from tests.conftest import random_graph
+from tests.pyg import two_fits
+
+needs_sampling = pytest.mark.skipif(
+    not (typing.WITH_PYG_LIB or typing.WITH_TORCH_SPARSE),
+    reason="NeighborLoader needs pyg-lib or torch-sparse",
+)
+
+
+def planted(num_nodes: int = 120, seed: int = 0) -> Data:
+    """Three classes, edges within them, features that tell."""
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(num_nodes) % 3
+    edges = torch.randint(num_nodes, (2, 12 * num_nodes), generator=generator)
+    edges = edges[:, y[edges[0]] == y[edges[1]]].unique(dim=1)
+    x = F.one_hot(y, 3) + torch.rand(num_nodes, 3, generator=generator)
+    data = Data(x=x, y=y, edge_index=torch.cat([edges, edges.flip(0)], dim=1).unique(dim=1))
+    order = torch.randperm(num_nodes, generator=generator)
+    for name, part in zip(("train_mask", "val_mask", "test_mask"), order.chunk(3)):
+        data[name] = torch.zeros(num_nodes, dtype=torch.bool).index_fill(0, part, True)
+    return data
+
+
+def classifier(**changes) -> Classify:
+    torch.manual_seed(0)
+    settings = Settings(task="classify", depth=1, hidden_channels=16, skip="sum", **changes)
+    return Classify(settings.as_dict(), {"in_channels": 3, "num_classes": 3})
+
+
+def seeds_alone_count(part: Data, seeds: torch.Tensor) -> None:
+    """The loss is the mean over the seeds: another label elsewhere changes nothing."""
+    module = classifier()
+    loss = module.terms(part)["class"]
+    logits = module(part)
+    torch.testing.assert_close(loss, F.cross_entropy(logits[seeds], part.y[seeds]))
+    assert int(module.weight(part)) == int(seeds.sum())
+    other = copy.copy(part)
+    other.y = torch.where(seeds, part.y, (part.y + 1) % 3)
+    assert torch.equal(module.terms(other)["class"], loss)
+    assert bool((~seeds).any())
+    other.y = (part.y + 1) % 3
+    assert not torch.equal(module.terms(other)["class"], loss)
+
+
+# PyG's loaders ----------------------------------------------------------------------------------
+
+
+def graph_batches(kind: str) -> pyg.DataLoader:
+    dataset = two_fits.graphs()
+    graphs = [copy.copy(dataset[i]) for i in range(len(dataset))]
+    for i, data in enumerate(graphs):
+        data.y = torch.tensor([int(i % 6 == 0)])  # one class has five times the graphs
+    if kind == "DataLoader":
+        return pyg.DataLoader(graphs, batch_size=5, shuffle=True, follow_batch=["x"])
+    if kind == "ImbalancedSampler":
+        return pyg.DataLoader(graphs, batch_size=5, sampler=pyg.ImbalancedSampler(graphs))
+    sampler = pyg.DynamicBatchSampler(graphs, max_num=40, mode="node", shuffle=True)
+    return pyg.DataLoader(graphs, batch_sampler=sampler)
+
+
+@pytest.mark.parametrize("kind", ["DataLoader", "ImbalancedSampler", "DynamicBatchSampler"])
+def test_batches_of_graphs(kind):
+    """Every batch trains, and is its graphs; the same graph twice in a batch is two."""
+    torch.manual_seed(0)
+    model = GraphUNet(3, 8, 2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    sizes = []
+    for batch in graph_batches(kind):
+        out = model(batch.x, batch.edge_index, batch.batch)
+        alone = [model(data.x, data.edge_index) for data in batch.to_data_list()]
+        torch.testing.assert_close(out, torch.cat(alone))
+        optimizer.zero_grad()
+        out.square().mean().backward()
+        optimizer.step()
+        sizes.append(batch.num_nodes)
+    assert len(sizes) > 1
+    assert kind != "DynamicBatchSampler" or max(sizes) <= 40
+
+
+def test_random_nodes():
+    torch.manual_seed(0)
+    data = planted()
+    data.number = torch.arange(data.num_nodes)
+    model, seen = GraphUNet(3, 8, 3, 2), []
+    for part in pyg.RandomNodeLoader(data, num_parts=4, shuffle=True):
+        seen.append(part.number)
+        same = data.subgraph(part.number)
+        expected = model(same.x, same.edge_index)
+        torch.testing.assert_close(model(part.x, part.edge_index), expected)
+        loss = classifier().terms(part)["class"]  # all its nodes are seeds
+        logits = classifier()(part)[part.train_mask]
+        torch.testing.assert_close(loss, F.cross_entropy(logits, part.y[part.train_mask]))
+    assert torch.equal(torch.cat(seen).sort().values, torch.arange(120))
+
+
+@needs_sampling
+def test_neighbors_of_pyg():
+    data = planted()
+    loader = pyg.NeighborLoader(data, [4, 4], data.train_mask, batch_size=8)
+    count = 0
+    for part in loader:
+        seeds = torch.arange(part.num_nodes) < part.batch_size
+        assert torch.equal(counted(part, "train_mask"), seeds)
+        seeds_alone_count(part, seeds)
+        count += int(seeds.sum())
+    assert count == int(data.train_mask.sum())
+
+
+@pytest.mark.skipif(not getattr(typing, "WITH_METIS", False), reason="ClusterData needs METIS")
+def test_clusters():
+    data = planted()
+    model, seen = GraphUNet(3, 8, 3, 2), 0
+    for part in pyg.ClusterLoader(pyg.ClusterData(data, num_parts=4, log=False), batch_size=2):
+        assert model(part.x, part.edge_index).shape == (part.num_nodes, 3)
+        seen += part.num_nodes
+    assert seen == 120
+
+
+@pytest.mark.skipif(not typing.WITH_TORCH_SPARSE, reason="GraphSAINT needs torch-sparse")
+@pytest.mark.parametrize("kind", ["Node", "Edge", "RandomWalk"])
+def test_graph_saint(kind):
+    """Its weights of nodes and edges go into the loss and the convolutions."""
+    data = planted()
+    sampler = getattr(pyg, f"GraphSAINT{kind}Sampler")
+    options = {"walk_length": 2} if kind == "RandomWalk" else {}
+    model = GraphUNet(3, 8, 3, 2)
+    for part in sampler(data, 30, num_steps=2, sample_coverage=2, log=False, **options):
+        logits = model(part.x, part.edge_index, None, part.edge_norm)
+        loss = (F.cross_entropy(logits, part.y, reduction="none") * part.node_norm).sum()
+        model.zero_grad()
+        loss.backward()
+        assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters())
+        plain = model(part.x, part.edge_index)
+        assert not torch.allclose(plain, logits)
+
+
+# Our own parts ----------------------------------------------------------------------------------
+
+
+def compressed(edge_index: torch.Tensor, num_nodes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    target, order = torch.sort(edge_index[1], stable=True)
+    counts = target.bincount(minlength=num_nodes)
+    return edge_index[0][order], torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
+@pytest.mark.parametrize("hops", [0, 1, 2, 3])
+def test_all_neighbors_are_those_of_pyg(hops):
+    graph = random_graph(60, 90, directed=True)
+    source, ptr = compressed(graph.edge_index, 60)
+    seeds = torch.tensor([7, 3, 50])
+    nodes = sample_neighbors(source, ptr, seeds, [-1] * hops)
+    expected, *_ = k_hop_subgraph(seeds, hops, graph.edge_index, num_nodes=60)
+    assert nodes[:3].tolist() == [7, 3, 50]
+    assert torch.equal(nodes.sort().values, expected)
+
+
+def test_some_neighbors_are_drawn_evenly_and_without_replacement():
+    """Of a star's 10 leaves 3 are drawn: each leaf in 3 of 10 draws, and no draw of fewer."""
+    source, ptr = torch.arange(1, 11), torch.tensor([0, *[10] * 11])
+    generator = torch.Generator().manual_seed(0)
+    times = torch.zeros(11)
+    for _ in range(1000):
+        nodes = sample_neighbors(source, ptr, torch.tensor([0]), [3, 3], generator)
+        assert nodes.numel() == nodes.unique().numel() == 4
+        times[nodes] += 1
+    # Five standard deviations of a binomial count.
+    assert bool(((times[1:] - 300).abs() < 5 * (1000 * 0.3 * 0.7) ** 0.5).all())
+    alike = [
+        sample_neighbors(source, ptr, torch.tensor([0]), [3], torch.Generator().manual_seed(5))
+        for _ in range(2)
+    ]
+    assert torch.equal(*alike)
+
+
+def test_a_subgraph_keeps_the_order_and_all_attributes():
+    data = planted()
+    data.edge_weight = torch.arange(data.num_edges).float()
+    data.name = "planted"
+    nodes = torch.randperm(120)[:40]
+    part = subgraph(data, nodes)
+    dense = torch.zeros(120, 120).index_put(tuple(data.edge_index), data.edge_weight + 1)
+    found = torch.zeros(40, 40).index_put(tuple(part.edge_index), part.edge_weight + 1)
+    assert torch.equal(found, dense[nodes][:, nodes])
+    for key in ("x", "y", "train_mask"):
+        assert torch.equal(part[key], data[key][nodes])
+    assert "name" not in part
+
+
+@pytest.mark.parametrize("num_neighbors", [None, (2, 2)])
+def test_parts_hold_each_node_once_and_hang_on_seed_and_epoch(num_neighbors):
+    data = planted()
+    data.number = torch.arange(120)
+    nodes = data.train_mask.nonzero().view(-1)
+
+    def epoch(number: int, seed: int = 0) -> list[torch.Tensor]:
+        parts = NodeParts(data, nodes, 15, num_neighbors, seed)
+        parts.epoch = number
+        assert len(parts) == 3
+        out = []
+        for part in parts:
+            own = part.get("seed_mask", torch.ones(part.num_nodes, dtype=torch.bool))
+            out.append(part.number[own])
+            if num_neighbors:
+                assert bool(own[: int(own.sum())].all())  # seeds come first
+        return out
+
+    first = epoch(0)
+    assert [len(part) for part in first] == [15, 15, 10]
+    assert torch.equal(torch.cat(first).sort().values, nodes)
+    assert all(torch.equal(a, b) for a, b in zip(first, epoch(0)))
+    assert not torch.equal(first[0], epoch(1)[0])
+    assert not torch.equal(first[0], epoch(0, seed=1)[0])
+
+
+def test_only_seed_nodes_count():
+    data = planted()
+    settings = Settings(
+        task="classify", loader="neighbor", batch_nodes=10, num_neighbors=(3, 3), batch_size=2
+    )
+    total = 0
+    for batch in part_loader(settings, data, data.train_mask):
+        assert batch.num_graphs == 2
+        seeds_alone_count(batch, batch.seed_mask)
+        total += int(batch.seed_mask.sum())
+    assert total == 40
+
+
+def test_a_part_without_training_nodes_is_no_nan():
+    data = planted()
+    data.train_mask = torch.zeros(120, dtype=torch.bool)
+    module = classifier()
+    loss = module.terms(data)["class"]
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    assert all(not bool(p.grad.any()) for p in module.parameters())
+
+
+# fit --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def planted_set(monkeypatch):
+    monkeypatch.setattr("pyg_gunet.train.pictures._save", lambda figure, path: path.touch())
+    dataset = GraphDataset("planted", [planted()])
+    monkeypatch.setattr("pyg_gunet.train.run.load", lambda name, root: dataset)
+    return dataset
+
+
+SMALL = {"hidden_channels": 16, "depth": 1, "accelerator": "cpu", "batch_size": 2, "lr": 0.02}
+
+
+@pytest.mark.parametrize("loader, size", [("random", 20), ("neighbor", 7)])
+def test_fit_on_parts_classifies_the_whole_graph(tmp_path, planted_set, loader, size):
+    settings = Settings(
+        "planted", task="classify", loader=loader, batch_nodes=size, epochs=12, dropout=0.2, **SMALL
+    )
+    run = fit(settings, tmp_path / "run")
+    assert run.figures["test_accuracy"] > 0.9
+    assert run.figures["split"].endswith(f"trained in 6 parts ({loader})")
+
+
+def test_resume_on_parts_equals_an_unbroken_run(tmp_path, planted_set, monkeypatch):
+    from pyg_gunet.train.callbacks import Checkpoints
+
+    settings = Settings(
+        "planted", task="classify", loader="neighbor", batch_nodes=8, epochs=4, **SMALL
+    )
+    fit(settings, tmp_path / "whole")
+    original = Checkpoints.on_train_epoch_end
+
+    def stop(self, trainer, module):
+        trainer.should_stop |= trainer.current_epoch == 1
+        original(self, trainer, module)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "on_train_epoch_end", stop)
+        fit(settings, tmp_path / "broken")
+    fit(resume=tmp_path / "broken")
+    whole, broken = ((tmp_path / name / "history.csv").read_text() for name in ("whole", "broken"))
+    assert whole == broken
+    assert len(whole.splitlines()) == 5
+
+
+def test_autoencode_on_random_parts(tmp_path, planted_set):
+    run = fit(
+        Settings("planted", loader="random", batch_nodes=50, epochs=2, **SMALL), tmp_path / "r"
+    )
+    assert run.figures["split"] == "one graph, trained in 3 parts, tested on all its nodes"
+    x = planted_set[0].x
+    mean = float((x - x.mean(0)).square().mean())
+    assert run.figures["baselines"]["predict the mean"] == pytest.approx(mean, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes, match",
+    [
+        ({"loader": "neighbor"}, "'loader' neighbor goes with a task that has training nodes"),
+        ({"batch_nodes": 3}, "'batch_nodes' goes with 'loader' random or neighbor"),
+        ({"loader": "cluster"}, "'loader' must be one of 'full', 'random', 'neighbor'"),
+        ({"num_neighbors": ()}, "'num_neighbors' must hold a count per hop"),
+        ({"num_neighbors": (3, -2)}, "'num_neighbors' must hold a count per hop"),
+    ],
+)
+def test_what_does_not_go_is_refused(tmp_path, planted_set, changes, match):
+    with pytest.raises(ValueError, match=match):
+        fit(Settings("planted", **changes), tmp_path / "run")
+    with pytest.raises(TypeError, match="'num_neighbors' must be an int"):
+        Settings(num_neighbors=(0.5,))
+
+
+def test_many_graphs_are_no_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr("pyg_gunet.train.run.load", two_fits.graphs)
+    with pytest.raises(ValueError, match="'loader' goes with 'dataset' of one graph"):
+        fit(Settings("toy", loader="random", accelerator="cpu"), tmp_path / "run")
