@@ -31,6 +31,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from _common import PeakMemory, heavy_tailed, interleaved, parser, record, table, write_json
+from _scale_graphs import auto_graphs, make_graph
+from _scale_plot import plot
 from torch import Tensor
 from torch_geometric.nn import GCN
 from torch_geometric.nn import GraphUNet as PyGGraphUNet
@@ -55,24 +57,6 @@ SLOPE_SYSTEMS = ("small pages", "huge pages")
 EDGES_PER_NODE = 13.7  # of ogbn-arxiv, both directions
 UNET_SYSTEMS = ("pyg.GraphUNet", "walk", "two_hop", "sampled")
 GCN_SYSTEMS = ("GCN edge_index", "GCN csr", "walk", "walk prepared", "walk depth 4")
-
-
-def large_graph(num_nodes: int, num_edges: int) -> Tensor:
-    """An undirected graph with power-law degrees, without the sort that a simple one needs."""
-    torch.manual_seed(0)
-    half = num_edges // 2
-    label = torch.randperm(num_nodes)
-    edge_index = torch.empty(2, 2 * half, dtype=torch.long)
-    for side in (0, 1):  # the rank of weight r^(-1/2) by inversion
-        rank = torch.rand(half).square_().mul_(num_nodes).long().clamp_(max=num_nodes - 1)
-        edge_index[side, :half] = label[rank]
-    edge_index[:, half:] = edge_index[:, :half].flip(0)
-    return edge_index
-
-
-def make_graph(num_nodes: int, num_edges: int) -> Tensor:
-    make = large_graph if num_edges > 4_000_000 else heavy_tailed
-    return make(num_nodes, num_edges)
 
 
 def make_system(
@@ -328,19 +312,6 @@ def case_slope(args: argparse.Namespace) -> list[dict[str, Any]]:
     return result
 
 
-def auto_graphs(n: int, degrees: tuple[int, ...]) -> dict[str, Tensor]:
-    """A lattice and random graphs of even and of heavy-tailed degrees, of about n nodes."""
-    side = int(n**0.5)
-    grid = torch.arange(side * side).view(side, side)
-    across = torch.stack([grid[:, :-1].reshape(-1), grid[:, 1:].reshape(-1)])
-    down = torch.stack([grid[:-1].reshape(-1), grid[1:].reshape(-1)])
-    graphs = {"grid": torch.cat([across, down, across.flip(0), down.flip(0)], dim=1)}
-    for degree in degrees:
-        graphs[f"uniform degree {degree}"] = heavy_tailed(n, degree * n, exponent=50.0)
-        graphs[f"heavy-tailed degree {degree}"] = heavy_tailed(n, degree * n)
-    return graphs
-
-
 def case_auto(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Both connectivities over graphs of growing degree: where does the faster one change?"""
     result = []
@@ -400,35 +371,6 @@ CASES = {
 }
 
 
-def plot(records: list[dict[str, Any]], path: Path) -> None:
-    """Step time over edges, on both axes' logarithms."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    walk = {
-        int(r["case"].split()[1]): r["value"]
-        for r in records
-        if r["case"].startswith("slope ") and (r["system"], r["metric"]) == ("walk", "seconds")
-    }
-    if walk:
-        axes.plot(list(walk), list(walk.values()), "o-", label="walk, depth 3, hidden 32")
-    for system in UNET_SYSTEMS:
-        points = {
-            SIZES[r["case"].split()[1]][1]: r["value"]
-            for r in records
-            if r["case"].startswith("unet ") and r["system"] == system and r["metric"] == "seconds"
-        }
-        if points:
-            label = f"{system}, depth 3, hidden {HIDDEN}"
-            axes.plot(list(points), list(points.values()), "s--", label=label)
-    axes.set(xscale="log", yscale="log", xlabel="directed edges", ylabel="seconds per step")
-    axes.legend(fontsize="small")
-    figure.savefig(path, dpi=120)
-
-
 def main() -> None:
     p = parser(__doc__ or "")
     p.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
@@ -460,7 +402,8 @@ def main() -> None:
             writer = csv.DictWriter(file, kept[0])
             writer.writeheader()
             writer.writerows(kept)
-        plot(kept, path.with_suffix(".png"))
+        edges = {name: size[1] for name, size in SIZES.items()}
+        plot(kept, UNET_SYSTEMS, edges, HIDDEN, path.with_suffix(".png"))
 
 
 def _short(value: float | str) -> str:
