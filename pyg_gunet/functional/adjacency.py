@@ -16,6 +16,16 @@ from pyg_gunet.functional.gcn import GCNPropagation
 from pyg_gunet.functional.inputs import as_edges
 from pyg_gunet.functional.spgemm import CSR
 from pyg_gunet.functional.structure import Structure
+from pyg_gunet.functional.validate import (
+    FLOAT_DTYPES,
+    check_choice,
+    check_edge_index,
+    check_edge_weight,
+    check_num_nodes,
+    check_perm,
+    check_same_device,
+    outermost,
+)
 
 # A dense float matrix takes half of what a CSR with 4-byte indices takes per entry.
 DENSE_SHARE = 0.3
@@ -62,8 +72,20 @@ class Adjacency(Structure):
         max_products: int | None = None,
     ) -> Adjacency:
         """Builds B from edges [2, E]: parallel edges are summed, of parallel self loops the last
-        one counts (as in PyG's `add_remaining_self_loops`)."""
-        edge_index, edge_weight = as_edges(edge_index, edge_weight, num_nodes)
+        one counts (as in PyG's `add_remaining_self_loops`).
+
+        Raises:
+            IndexError: If an index of `edge_index` is out of range.
+            ValueError, TypeError: If a shape, a dtype or `num_nodes` is wrong.
+        """
+        with outermost() as values:
+            check_num_nodes(num_nodes)
+            check_choice(dtype, "dtype", FLOAT_DTYPES)
+            check_choice(connect, "connect", ("two_hop", "induced"))
+            edge_index, edge_weight = as_edges(edge_index, edge_weight, num_nodes)
+            check_edge_index(edge_index, num_nodes, values)
+            check_edge_weight(edge_weight, edge_index.size(1), values)
+            check_same_device(edge_index, "edge_index", edge_weight=edge_weight)
         dtype = dtype if dtype == torch.float64 else torch.float32
         row, col = edge_index[0], edge_index[1]
         if edge_weight is None:
@@ -113,7 +135,14 @@ class Adjacency(Structure):
     @torch.compiler.disable
     def pool(self, perm: Tensor) -> Adjacency:
         """The next level: by ``'two_hop'``, ``B[perm, :] @ B[:, perm]`` with a unit diagonal; by
-        ``'induced'``, ``B[perm, :][:, perm]``, where kept nodes keep their own self loops."""
+        ``'induced'``, ``B[perm, :][:, perm]``, where kept nodes keep their own self loops.
+
+        Raises:
+            IndexError, ValueError, TypeError: If `perm` does not hold distinct nodes.
+        """
+        with outermost() as values:
+            check_perm(perm, self.num_nodes, values)
+        perm = perm.long()
         loop = None
         matrix: CSR | Tensor
         if self.connect == "two_hop":

@@ -15,8 +15,11 @@ from pyg_gunet.functional.inputs import as_edges
 from pyg_gunet.functional.validate import (
     check_edge_index,
     check_edge_weight,
+    check_num_nodes,
     check_perm,
     check_positive_int,
+    check_same_device,
+    check_tensor,
     outermost,
 )
 
@@ -50,11 +53,14 @@ def induced(
         [[1, 0], [0, 1]]
     """
     with outermost() as values:
-        check_positive_int(num_nodes, "num_nodes", 0)
+        check_num_nodes(num_nodes)
         edge_index, edge_attr = as_edges(edge_index, edge_attr, num_nodes, "edge_attr")
         check_edge_index(edge_index, num_nodes, values)
         check_perm(perm, num_nodes, values)
-    if edge_attr is not None and edge_attr.size(0) != edge_index.size(1):
+        if edge_attr is not None:
+            check_tensor(edge_attr, "edge_attr")
+            check_same_device(edge_index, "edge_index", edge_attr=edge_attr, perm=perm)
+    if edge_attr is not None and (edge_attr.dim() == 0 or edge_attr.size(0) != edge_index.size(1)):
         raise ValueError(
             f"'edge_attr' must have {edge_index.size(1)} rows, one per column of 'edge_index' "
             f"(got shape {list(edge_attr.shape)})"
@@ -106,13 +112,13 @@ def two_hop(
                 [1, 0]]), tensor([1., 1.]))
     """
     with outermost() as values:
-        check_positive_int(num_nodes, "num_nodes", 0)
+        check_num_nodes(num_nodes)
         edge_index, edge_weight = as_edges(edge_index, edge_weight, num_nodes)
         check_edge_index(edge_index, num_nodes, values)
         check_edge_weight(edge_weight, edge_index.size(1), values)
         check_perm(perm, num_nodes, values)
         if max_products is not None:
-            check_positive_int(max_products, "max_products")
+            check_positive_int(max_products, "max_products", maximum=None)
     return _two_hop(edge_index, edge_weight, perm, num_nodes, max_products)
 
 

@@ -12,6 +12,8 @@ from pyg_gunet.functional.inputs import as_edges
 from pyg_gunet.functional.validate import (
     check_edge_index,
     check_edge_weight,
+    check_generator,
+    check_num_nodes,
     check_perm,
     check_positive_int,
     outermost,
@@ -66,8 +68,9 @@ def sampled_two_hop(
                 [1, 0]]), tensor([1., 1.]))
     """
     with outermost() as values:
-        check_positive_int(num_nodes, "num_nodes", 0)
+        check_num_nodes(num_nodes)
         check_positive_int(max_degree, "max_degree")
+        check_generator(generator)
         edge_index, edge_weight = as_edges(edge_index, edge_weight, num_nodes)
         check_edge_index(edge_index, num_nodes, values)
         check_edge_weight(edge_weight, edge_index.size(1), values)

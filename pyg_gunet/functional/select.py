@@ -8,7 +8,16 @@ import torch
 from torch import Tensor
 from torch_geometric.utils import cumsum, scatter
 
-from pyg_gunet.functional.validate import check_number, check_ratio, check_tensor
+from pyg_gunet.functional.validate import (
+    INDEX_DTYPES,
+    check_batch,
+    check_floating,
+    check_number,
+    check_ratio,
+    check_same_device,
+    check_tensor,
+    outermost,
+)
 
 ROUNDING = 1e-6  # an excess under this share of a node is float noise: 0.6 * 25 is 15 nodes
 
@@ -38,6 +47,8 @@ def num_kept(ratio: float | int, sizes: Tensor) -> Tensor:
         [3, 1, 0, 3]
     """
     check_ratio(ratio)
+    with outermost() as values:
+        _check_counts(sizes, "sizes", None, values)
     if isinstance(ratio, Integral):
         k = torch.full_like(sizes, min(int(ratio), 2**62), dtype=torch.long)
     else:
@@ -80,7 +91,9 @@ def topk(
         by node id. With `min_score`, in node order.
 
     Raises:
-        ValueError: If neither `ratio`, `k` nor `min_score` is given, or a value is out of range.
+        ValueError: If neither `ratio`, `k` nor `min_score` is given, a value is out of range, or a
+            score is NaN; infinite ones are legal.
+        TypeError: If an argument has the wrong type or dtype.
 
     Example:
         >>> topk(torch.tensor([0.1, 0.9, 0.5, 0.7]), 0.5).tolist()
@@ -88,15 +101,19 @@ def topk(
         >>> topk(torch.tensor([0.1, 0.9, 0.5, 0.7]), 1, torch.tensor([0, 0, 1, 1])).tolist()
         [1, 3]
     """
-    check_tensor(score, "score")
-    if score.dim() != 1:
-        raise ValueError(f"'score' must be one-dimensional (got shape {list(score.shape)})")
+    with outermost() as values:
+        _check(score, batch, values)
+        if k is not None:
+            sizes = graph_sizes(batch, score.size(0), score.device)
+            _check_counts(k, "k", sizes, values)
+            check_same_device(score, "score", k=k)
     if min_score is not None:
         return _above(score, batch, min_score)
     if k is None:
         if ratio is None:
             raise ValueError("'ratio' must be given where 'min_score' is None (got None)")
-        k = num_kept(ratio, graph_sizes(batch, score.size(0), score.device))
+        with outermost():
+            k = num_kept(ratio, graph_sizes(batch, score.size(0), score.device))
     if batch is None:
         # Slicing waits for the device once; a boolean mask would as well.
         return torch.sort(score, descending=True, stable=True).indices[: int(k)]
@@ -115,3 +132,37 @@ def _above(score: Tensor, batch: Tensor | None, min_score: float, tol: float = 1
     best = scatter(score, batch, reduce="max")[batch]
     # The best of each graph by >=, not by PyG's > best - tol: float16 rounds that tol away.
     return ((score > min_score) | (score >= best - tol)).nonzero().view(-1)
+
+
+def _check(score: Tensor, batch: Tensor | None, values: bool) -> None:
+    check_floating(score, "score")
+    if score.dim() != 1:
+        raise ValueError(f"'score' must be one-dimensional (got shape {list(score.shape)})")
+    check_batch(batch, score.size(0), values)
+    check_same_device(score, "score", batch=batch)
+    if values and bool(score.isnan().any()):
+        where = int(score.isnan().nonzero()[0])
+        raise ValueError(f"'score' must not be NaN (got nan at {where})")
+
+
+def _check_counts(
+    count: Tensor, name: str, sizes: Tensor | None = None, values: bool = True
+) -> None:
+    """Numbers of nodes per graph, [B], at most `sizes`."""
+    check_tensor(count, name)
+    if count.dtype not in INDEX_DTYPES:
+        raise TypeError(f"'{name}' must be of dtype int64 or int32 (got {count.dtype})")
+    if count.dim() != 1 or (sizes is not None and count.shape != sizes.shape):
+        wanted = "B" if sizes is None else sizes.numel()
+        raise ValueError(
+            f"'{name}' must have shape [{wanted}], one entry per graph (got {list(count.shape)})"
+        )
+    if not values:
+        return
+    bad = count < 0 if sizes is None else (count < 0) | (count > sizes)
+    if bool(bad.any()):
+        where = int(bad.nonzero()[0])
+        top = "" if sizes is None else f" and at most {int(sizes[where])}, the graph's size"
+        raise ValueError(
+            f"'{name}' must be at least 0{top} (got {int(count[where])} for graph {where})"
+        )

@@ -8,6 +8,7 @@ from torch import Tensor
 from pyg_gunet.functional.validate import (
     check_batch,
     check_edge_index,
+    check_floating,
     check_positive_int,
     check_ratio,
     check_same_device,
@@ -204,11 +205,9 @@ class _Scan:
 
 
 def _check(score: Tensor, edge_index: Tensor, batch: Tensor | None, values: bool) -> None:
-    check_tensor(score, "score")
+    check_floating(score, "score")
     if score.dim() != 1:
         raise ValueError(f"'score' must have shape [num_nodes] (got {list(score.shape)})")
-    if not score.is_floating_point():
-        raise TypeError(f"'score' must be floating point (got {score.dtype})")
     check_edge_index(edge_index, score.numel(), values)
     check_batch(batch, score.numel(), values)
     check_same_device(score, "score", edge_index=edge_index, batch=batch)
@@ -221,6 +220,7 @@ def _counts(k: int | float | Tensor, graph: Tensor, num_nodes: int, values: bool
     """The nodes to keep per graph, [B]."""
     num_graphs = int(graph[-1]) + 1 if num_nodes else 0
     if isinstance(k, Tensor):
+        check_tensor(k, "k")
         if k.dtype not in (torch.int64, torch.int32):
             raise TypeError(f"'k' must be of dtype int64 or int32 (got {k.dtype})")
         if k.dim() != 1 or k.numel() < num_graphs:

@@ -8,6 +8,7 @@ and only the outermost public call does them (:class:`outermost`).
 from __future__ import annotations
 
 import math
+import sys
 import threading
 from numbers import Integral, Real
 from typing import Any
@@ -16,6 +17,9 @@ import torch
 from torch import Tensor
 
 INDEX_DTYPES = (torch.int64, torch.int32)
+FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+MAX_INT = 2**31 - 1  # of sizes and counts
+MAX_FLOAT = sys.float_info.max
 
 
 class _State(threading.local):
@@ -76,11 +80,9 @@ def check_features(
     x: Tensor, in_channels: int | None = None, values: bool = True, name: str = "x"
 ) -> None:
     """Node features [N, F], floating point, N >= 1, and finite where `values`."""
-    check_tensor(x, name)
+    check_floating(x, name)
     if x.dim() != 2:
         raise ValueError(f"'{name}' must have shape [num_nodes, channels] (got {list(x.shape)})")
-    if not x.is_floating_point():
-        raise TypeError(f"'{name}' must be floating point (got {x.dtype})")
     if x.size(0) == 0:
         raise ValueError(f"'{name}' holds no node (got shape {list(x.shape)})")
     if in_channels is not None and x.size(1) != in_channels:
@@ -112,9 +114,7 @@ def check_edge_weight(
     """One floating-point, finite weight per edge: [E]."""
     if edge_weight is None:
         return
-    check_tensor(edge_weight, name)
-    if not edge_weight.is_floating_point():
-        raise TypeError(f"'{name}' must be floating point (got {edge_weight.dtype})")
+    check_floating(edge_weight, name)
     if edge_weight.dim() != 1 or edge_weight.size(0) != num_edges:
         raise ValueError(
             f"'{name}' must have shape [{num_edges}], one per column of 'edge_index' "
@@ -153,6 +153,8 @@ def check_batch(batch: Tensor | None, num_nodes: int, values: bool = True) -> No
                 f"'batch' must be sorted (got {int(batch[where])} before {int(batch[where + 1])} "
                 f"at {where})"
             )
+        # Graphs without nodes are legal, but every graph takes some room in what counts nodes.
+        check_memory(64 * (int(batch[-1]) + 1), "batch", int(batch[-1]))
 
 
 def check_perm(perm: Tensor, num_nodes: int, values: bool = True, name: str = "perm") -> None:
@@ -180,26 +182,69 @@ def check_ratio(ratio: Any, name: str = "ratio") -> None:
     if isinstance(ratio, bool) or not isinstance(ratio, Real):
         raise TypeError(f"'{name}' must be a float in (0, 1] or an int >= 1 (got {ratio!r})")
     if isinstance(ratio, Integral):
-        if ratio < 1:
-            raise ValueError(f"'{name}' must be at least 1 as a count (got {ratio!r})")
+        if not 1 <= ratio < 2**63:
+            raise ValueError(
+                f"'{name}' must be at least 1, below 2**63, as a count (got {ratio!r})"
+            )
     elif not 0.0 < float(ratio) <= 1.0:
         raise ValueError(f"'{name}' must lie in (0, 1] as a share (got {ratio!r})")
 
 
-def check_positive_int(value: Any, name: str, minimum: int = 1) -> None:
-    """An integer of at least `minimum`."""
+def check_positive_int(
+    value: Any, name: str, minimum: int = 1, maximum: int | None = MAX_INT
+) -> None:
+    """An integer from `minimum` to `maximum`."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"'{name}' must be an int (got {value!r})")
     if value < minimum:
         raise ValueError(f"'{name}' must be at least {minimum} (got {value!r})")
+    if maximum is not None and value > maximum:
+        raise ValueError(f"'{name}' must be at most {maximum} (got {value!r})")
+
+
+def check_num_nodes(num_nodes: Any, bytes_per_node: int = 16) -> None:
+    """A number of nodes whose tensors fit into memory."""
+    check_positive_int(num_nodes, "num_nodes", 0)
+    check_memory(bytes_per_node * int(num_nodes), "num_nodes", num_nodes)
 
 
 def check_number(value: Any, name: str, low: float = -math.inf, high: float = math.inf) -> None:
     """A finite real number in [low, high]."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"'{name}' must be a number (got {value!r})")
-    if not (math.isfinite(value) and low <= float(value) <= high):
+    # Compared before converted: an int may be beyond every float.
+    if not (low <= value <= high and abs(value) <= MAX_FLOAT):
         raise ValueError(f"'{name}' must lie in [{low}, {high}] (got {value!r})")
+
+
+def check_bool(value: Any, name: str) -> None:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"'{name}' must be a bool (got {value!r})")
+
+
+def check_memory(num_bytes: int, name: str, value: Any) -> None:
+    """Refuses a size whose tensors would not fit into the memory of any device here.
+
+    Args:
+        num_bytes (int): What they take at least.
+        name (str): The argument that asks for it.
+        value: Its value.
+    """
+    if num_bytes < 2**30 or torch.compiler.is_compiling():
+        return
+    if torch.get_default_device().type == "meta":
+        return
+    import psutil
+
+    total = psutil.virtual_memory().total
+    if torch.cuda.is_available():
+        total = max(total, torch.cuda.get_device_properties(0).total_memory)
+    if num_bytes > total:
+        raise ValueError(
+            f"'{name}' asks for {num_bytes / 2**30:.3g} GiB, more than the memory of this machine, "
+            f"{total / 2**30:.3g} GiB (got {value!r})"
+        )
 
 
 def check_choice(value: Any, name: str, choices: tuple[Any, ...]) -> None:
@@ -210,9 +255,26 @@ def check_choice(value: Any, name: str, choices: tuple[Any, ...]) -> None:
 
 
 def check_tensor(value: Any, name: str) -> None:
-    """A torch.Tensor."""
+    """A dense torch.Tensor with data."""
     if not isinstance(value, Tensor):
         raise TypeError(f"'{name}' must be a torch.Tensor (got {type(value).__name__})")
+    if value.layout is not torch.strided:
+        raise TypeError(f"'{name}' must be a dense tensor (got one of layout {value.layout})")
+    if value.is_meta and not torch.compiler.is_compiling():
+        raise ValueError(f"'{name}' must hold data (got a tensor on the device 'meta')")
+
+
+def check_floating(x: Any, name: str) -> None:
+    """A dense tensor of float16, bfloat16, float32 or float64."""
+    check_tensor(x, name)
+    if x.dtype not in FLOAT_DTYPES:
+        raise TypeError(f"'{name}' must be floating point, of 16, 32 or 64 bits (got {x.dtype})")
+
+
+def check_generator(generator: Any, name: str = "generator") -> None:
+    """A torch.Generator or None."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(f"'{name}' must be a torch.Generator (got {generator!r})")
 
 
 def check_same_device(reference: Tensor, name: str, **others: Tensor | None) -> None:

@@ -30,7 +30,13 @@ from pyg_gunet.functional.inputs import as_edges
 from pyg_gunet.functional.spgemm import CSR
 from pyg_gunet.functional.spmm import SparseBlock, apply_map, scale
 from pyg_gunet.functional.structure import Propagation, Structure
-from pyg_gunet.functional.validate import check_edge_index, check_edge_weight, outermost
+from pyg_gunet.functional.validate import (
+    check_edge_index,
+    check_edge_weight,
+    check_num_nodes,
+    check_perm,
+    outermost,
+)
 
 
 class Scratch:
@@ -201,11 +207,12 @@ class WalkAdjacency(Structure):
                 a gradient.
         """
         with outermost() as values:
+            check_num_nodes(num_nodes)
             edge_index, edge_weight = as_edges(edge_index, edge_weight, num_nodes)
             check_edge_index(edge_index, num_nodes, values)
             check_edge_weight(edge_weight, edge_index.size(1), values)
             check_weights(edge_weight, values)
-        adjacency = Adjacency.from_edge_index(edge_index, edge_weight, num_nodes, dtype)
+            adjacency = Adjacency.from_edge_index(edge_index, edge_weight, num_nodes, dtype)
         return cls.from_adjacency(adjacency)
 
     @classmethod
@@ -232,7 +239,14 @@ class WalkAdjacency(Structure):
         return 0 if self.parent is None else self.parent.level + 1
 
     def pool(self, perm: Tensor) -> WalkAdjacency:
-        """The level of the kept nodes `perm` [K]."""
+        """The level of the kept nodes `perm` [K].
+
+        Raises:
+            IndexError, ValueError, TypeError: If `perm` does not hold distinct nodes.
+        """
+        with outermost() as values:
+            check_perm(perm, self.num_nodes, values)
+        perm = perm.long()
         rows = spgemm.rows_of(self.rows, perm)
         cols = spgemm.transpose(rows) if self.symmetric else spgemm.columns_of(self.cols, perm)
         return WalkAdjacency(rows, cols, self.symmetric, self, perm)

@@ -13,6 +13,7 @@ from pyg_gunet.functional.structure import Structure
 from pyg_gunet.functional.validate import (
     check_choice,
     check_features,
+    check_memory,
     check_positive_int,
     check_tensor,
 )
@@ -63,6 +64,8 @@ class UNetBase(torch.nn.Module):
         self.in_channels = in_channels
         self.hidden_channels = hidden_channels
         self.pool_ratios = check_pool_ratios(pool_ratios, depth)
+        widest = max(in_channels, coarsest_channels, hidden_channels if depth > 1 else 1)
+        check_memory(4 * hidden_channels * widest, "hidden_channels", hidden_channels)
         self.depth = depth
         self.act = make_act(act)
         check_choice(connect, "connect", CONNECTIONS)
@@ -148,6 +151,11 @@ class UNetBase(torch.nn.Module):
     def check_latent(self, z: Tensor, hierarchy: Hierarchy, channels: int, values: bool) -> None:
         """The features `z` of the coarsest level, [K, channels], at the door of a decoder."""
         check_tensor(z, "z")
+        if not isinstance(hierarchy, Hierarchy) or hierarchy.depth != self.depth:
+            raise TypeError(
+                f"'hierarchy' must be a Hierarchy of {self.depth} poolings, from 'encode' "
+                f"(got {hierarchy!r:.80})"
+            )
         coarsest = hierarchy.levels[-1].num_nodes
         if z.shape != (coarsest, channels):
             raise ValueError(f"'z' must have shape [{coarsest}, {channels}] (got {list(z.shape)})")

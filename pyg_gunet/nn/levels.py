@@ -28,6 +28,7 @@ from pyg_gunet.functional.validate import (
 from pyg_gunet.functional.walk import WalkAdjacency, check_weights
 from pyg_gunet.nn.conv import UNetConv
 
+MAX_DEPTH = 1024  # beyond it a typing error, which would take hours to build
 CONNECTIONS = ("two_hop", "induced", "walk", "sampled", "auto")
 
 
@@ -259,7 +260,7 @@ def takes_edge_weight(conv: torch.nn.Module) -> bool:
 
 def check_pool_ratios(pool_ratios: Any, depth: int) -> list[float | int]:
     """One ratio per level, from one ratio or a list of them."""
-    check_positive_int(depth, "depth")
+    check_positive_int(depth, "depth", maximum=MAX_DEPTH)
     if isinstance(pool_ratios, (list, tuple)):
         if len(pool_ratios) != depth:
             raise ValueError(

@@ -22,6 +22,7 @@ from pyg_gunet.functional.validate import (
     check_edge_index,
     check_edge_weight,
     check_features,
+    check_memory,
     check_number,
     check_perm,
     check_positive_int,
@@ -243,7 +244,7 @@ class GPool(torch.nn.Module):
         check_positive_int(max_degree, "max_degree")
         check_number(multiplier, "multiplier")
         if max_products is not None:
-            check_positive_int(max_products, "max_products")
+            check_positive_int(max_products, "max_products", maximum=None)
         self.in_channels = in_channels
         self.ratio = ratio
         self.connect = connect
@@ -393,6 +394,7 @@ class GUnpool(torch.nn.Module):
                 f"'x' must have shape [{perm.size(0)}, F], one row per entry of 'perm' "
                 f"(got {list(x.shape)})"
             )
+        check_memory(num_nodes * x.size(1) * x.element_size(), "num_nodes", num_nodes)
         return x.new_zeros((num_nodes, x.size(1))).index_copy(0, perm.long(), x)
 
     def __repr__(self) -> str:

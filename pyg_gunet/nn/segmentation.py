@@ -12,7 +12,13 @@ from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import scatter
 
 from pyg_gunet.functional.structure import Structure
-from pyg_gunet.functional.validate import check_positive_int, check_tensor, outermost
+from pyg_gunet.functional.segmentation.count import LABEL_DTYPES
+from pyg_gunet.functional.validate import (
+    check_number,
+    check_positive_int,
+    check_tensor,
+    outermost,
+)
 from pyg_gunet.nn.levels import Hierarchy, Level
 from pyg_gunet.nn.unet import GraphUNet
 
@@ -222,11 +228,22 @@ def deep_supervision(
     Raises:
         ValueError: If there is no scale, or `share` is out of range.
     """
+    if not isinstance(scales, (list, tuple)) or not all(isinstance(s, Scale) for s in scales):
+        raise TypeError(f"'scales' must be a list of Scale (got {type(scales).__name__})")
     if not scales:
         raise ValueError("'scales' must hold at least one level (got none)")
-    check_tensor(target, "target")
-    if isinstance(share, bool) or not 0.0 <= share <= 1.0:
-        raise ValueError(f"'share' must lie in [0, 1] (got {share!r})")
+    num_nodes = scales[0].logits.size(0)
+    for name, value in (("target", target), ("weight", weight)):
+        if value is None and name == "weight":
+            continue
+        check_tensor(value, name)
+        if value.shape != (num_nodes,):
+            raise ValueError(f"'{name}' must have shape [{num_nodes}] (got {list(value.shape)})")
+    if target.dtype not in LABEL_DTYPES:
+        raise TypeError(f"'target' must hold integer labels (got {target.dtype})")
+    if not callable(criterion):
+        raise TypeError(f"'criterion' must be callable (got {criterion!r})")
+    check_number(share, "share", 0.0, 1.0)
     total = scales[0].logits.new_zeros(())
     for level, (logits, node) in enumerate(scales):
         arguments = () if weight is None else (weight[node],)

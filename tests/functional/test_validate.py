@@ -232,7 +232,7 @@ def test_devices_are_compared():
             torch.ones(1), "x", edge_attr=None, batch=torch.ones(1, device="meta")
         )
     elsewhere = torch.zeros(2, 1, dtype=torch.long, device="meta")
-    with validation(False), pytest.raises(ValueError, match="'edge_index' must be on the device"):
+    with validation(False), pytest.raises(ValueError, match="'edge_index' must hold data"):
         GPool(2)(torch.ones(3, 2), elsewhere)
 
 

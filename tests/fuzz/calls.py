@@ -1,0 +1,349 @@
+"""The calls that are fuzzed: selection, connectivity and networks; the rest is in `calls_more`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch_geometric.nn import SAGEConv
+
+from pyg_gunet import (
+    Adjacency,
+    GPool,
+    GraphUNet,
+    GraphUNetAutoEncoder,
+    GUnpool,
+    SegmentationUNet,
+    WalkAdjacency,
+    sampled_two_hop,
+    spread,
+    validation,
+)
+from pyg_gunet.functional.connect import induced, two_hop
+from pyg_gunet.functional.select import num_kept, topk
+from pyg_gunet.nn.segmentation import deep_supervision
+from tests.fuzz.calls_data import data_calls
+from tests.fuzz.calls_more import critic_calls, divergence_calls, score_calls
+from tests.fuzz.engine import Call
+from tests.fuzz.values import anything, choices, flags, ints, numbers, ratios, tensors
+
+N, F, E = 8, 3, 12
+generator = torch.Generator().manual_seed(0)
+X = torch.randn(N, F, generator=generator)
+EDGES = torch.tensor([[0, 1, 2, 3, 1, 0, 4, 5, 6, 7, 5, 4], [1, 0, 3, 2, 2, 3, 5, 4, 7, 6, 6, 7]])
+WEIGHT = torch.rand(E, generator=generator) + 0.5
+BATCH = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
+SCORE = torch.randn(N, generator=generator)
+PERM = torch.tensor([6, 1, 2, 5])
+
+features = tensors(dtypes="float", columns=True)
+edges = tensors(dtypes="int", rows=True, columns=False, low=0, high=N)
+weights = tensors(dtypes="float", optional=True)
+batches = tensors(dtypes="int", low=0, high=2**62, optional=True)
+perms = tensors(dtypes="int", rows=False, low=0, high=N)
+scores = tensors(dtypes="float")
+ranked = tensors(dtypes="float", finite=False)
+channels = ints(1)
+limits = ints(1, high=None, optional=True)
+callables = anything(3, "no such", [], 1.5, lambda i, o: None, lambda: None, optional=True)
+
+POOL: dict[str, tuple[Any, Any]] = {
+    "in_channels": (F, channels),
+    "ratio": (0.5, ratios()),
+    "select": ("topk", choices()),
+    "connect": ("induced", choices()),
+    "gate": (None, choices(optional=True)),
+    "min_score": (None, numbers(optional=True)),
+    "multiplier": (1.0, numbers()),
+    "max_products": (None, limits),
+    "max_degree": (32, ints(1)),
+    "quantiles": (None, ints(1, optional=True)),
+}
+UNET: dict[str, tuple[Any, Any]] = {
+    "in_channels": (F, channels),
+    "hidden_channels": (4, ints(1, extra=(10**9,))),
+    "depth": (2, ints(1, extra=(10**6,))),
+    "pool_ratios": (0.5, anything(*[[0.5, b] for b in (0, 1.5, "x", None)], [0.5], [], "ab", 0)),
+    "act": ("relu", anything(None, "", "no such act", 3, [], b"relu")),
+    "conv": (None, callables),
+    "select": ("topk", choices()),
+    "connect": ("two_hop", choices()),
+    "gate": (None, choices(optional=True)),
+    "norm": (None, anything("", "no such norm", 3, [], b"x", optional=True)),
+    "dropout": (0.0, numbers(0.0, 0.999999)),
+    "max_products": (None, limits),
+    "max_degree": (32, ints(1)),
+    "cached": (False, flags()),
+    "quantiles": (None, ints(1, optional=True)),
+}
+GRAPH = {
+    "x": (X, features),
+    "edge_index": (EDGES, edges),
+    "batch": (BATCH, batches),
+}
+WEIGHTED = {**GRAPH, "edge_weight": (WEIGHT, weights)}
+CONNECT = {
+    "edge_index": (EDGES, edges),
+    "edge_weight": (WEIGHT, weights),
+    "perm": (PERM, perms),
+    "num_nodes": (N, ints(0, extra=(7, 2**31 - 1))),
+}
+
+
+def without(arguments: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if name not in names}
+
+
+def once(
+    kind: type[torch.nn.Module], *sizes: int, method: str = "forward", **options: Any
+) -> Callable[[], Callable[..., Any]]:
+    """A method of a module that is made once: its calls leave no state behind."""
+    function = getattr(kind(*sizes, **options), method)
+    return lambda: function
+
+
+def all_calls() -> list[Call]:
+    return [
+        *selection_calls(),
+        *network_calls(),
+        *score_calls(),
+        *divergence_calls(),
+        *critic_calls(),
+        *data_calls(),
+    ]
+
+
+def selection_calls() -> list[Call]:
+    """Scores, selections and connectivity."""
+    seeds = anything(3, "x", 1.5, optional=True)
+    wide = tensors(dtypes="any", dim=False, optional=True)
+    return [
+        Call("validation", lambda: validation, {"enabled": (True, flags())}),
+        Call(
+            "topk",
+            lambda: topk,
+            {
+                "score": (SCORE, ranked),
+                "ratio": (0.5, ratios()),
+                "batch": (BATCH, batches),
+                "min_score": (None, numbers(optional=True)),
+                "k": (None, anything(3, "x", [2, 2], torch.ones(2), optional=True)),
+            },
+        ),
+        Call(
+            "topk.k",
+            lambda: topk,
+            {
+                "score": (SCORE, ranked),
+                "batch": (BATCH, batches),
+                "k": (torch.tensor([2, 3]), tensors(dtypes="int", low=0, high=5, optional=True)),
+            },
+        ),
+        Call(
+            "num_kept",
+            lambda: num_kept,
+            {
+                "ratio": (0.5, ratios()),
+                "sizes": (torch.tensor([3, 4]), tensors(dtypes="int", rows=False, low=0)),
+            },
+        ),
+        Call(
+            "spread",
+            lambda: spread,
+            {
+                "score": (SCORE, scores),
+                "edge_index": (EDGES, edges),
+                "k": (2, ratios()),
+                "batch": (BATCH, batches),
+                "quantiles": (None, ints(1, optional=True)),
+            },
+        ),
+        Call(
+            "spread.k",
+            lambda: spread,
+            {
+                "score": (SCORE, scores),
+                "edge_index": (EDGES, edges),
+                "k": (torch.tensor([2, 3]), tensors(dtypes="int", low=0, high=5, legal=(int,))),
+                "batch": (BATCH, batches),
+            },
+        ),
+        Call(
+            "induced",
+            lambda: induced,
+            {**without(CONNECT, "edge_weight"), "edge_attr": (WEIGHT, wide)},
+        ),
+        Call("two_hop", lambda: two_hop, {**CONNECT, "max_products": (None, limits)}),
+        Call(
+            "sampled_two_hop",
+            lambda: sampled_two_hop,
+            {**CONNECT, "max_degree": (4, ints(1)), "generator": (None, seeds)},
+        ),
+        *[
+            Call(
+                f"{kind.__name__}.from_edge_index",
+                lambda kind=kind: kind.from_edge_index,
+                {
+                    **without(CONNECT, "perm"),
+                    "dtype": (torch.float32, anything(torch.int64, "float32", 3, torch.bool)),
+                },
+            )
+            for kind in (Adjacency, WalkAdjacency)
+        ],
+        *[
+            Call(
+                f"{kind.__name__}.pool",
+                lambda kind=kind: kind.from_edge_index(EDGES, WEIGHT, N).pool,
+                {"perm": (PERM, perms)},
+            )
+            for kind in (Adjacency, WalkAdjacency)
+        ],
+    ]
+
+
+def network_calls() -> list[Call]:
+    """Constructors and forward passes of the modules."""
+    column = tensors(dtypes="float", dim=False, optional=True)  # [E, 1] is as good
+    walks = {**GRAPH, "edge_attr": (WEIGHT, column)}
+    # With `attn`, features of any width are pooled.
+    scored = {
+        **GRAPH,
+        "x": (X, tensors(dtypes="float")),
+        "edge_attr": (WEIGHT, tensors(dtypes="any", dim=False, optional=True)),
+        "attn": (X, tensors(dtypes="float", columns=True, optional=True)),
+    }
+    calls = [
+        Call("GPool", lambda: GPool, POOL),
+        Call("GPool.forward", once(GPool, F), scored),
+        Call("GPool.spread", once(GPool, F, select="spread"), GRAPH),
+        Call("GPool.min_score", once(GPool, F, min_score=0.1), GRAPH),
+        Call("GPool.two_hop", once(GPool, F, connect="two_hop"), walks),
+        Call("GPool.sampled", once(GPool, F, connect="sampled"), walks),
+        Call(
+            "GUnpool.forward",
+            GUnpool,
+            {
+                "x": (X[:4], tensors(dtypes="any")),
+                "perm": (PERM, perms),
+                "num_nodes": (N, ints(0, extra=(6, 2**31 - 1))),
+            },
+        ),
+        Call("GraphUNet", lambda: GraphUNet, {**UNET, "out_channels": (2, channels)}),
+        Call(
+            "GraphUNet.sum_res",
+            lambda: GraphUNet,
+            {
+                "in_channels": (F, channels),
+                "hidden_channels": (4, channels),
+                "out_channels": (2, ints(1, extra=(2**31 - 1,))),
+                "depth": (1, channels),
+                "sum_res": (True, flags()),
+            },
+        ),
+        *[
+            Call(
+                f"GraphUNet.{connect}",
+                once(GraphUNet, F, 4, 2, 2, connect=connect),
+                WEIGHTED,
+            )
+            for connect in ("two_hop", "induced", "walk", "sampled", "auto")
+        ],
+        Call("GraphUNet.conv", once(GraphUNet, F, 4, 2, 2, conv=SAGEConv), GRAPH),
+        Call("GraphUNet.encode", once(GraphUNet, F, 4, 2, 2, method="encode"), WEIGHTED),
+        Call(
+            "SegmentationUNet",
+            lambda: SegmentationUNet,
+            {
+                **UNET,
+                "num_classes": (3, ints(2, extra=(2**31 - 1,))),
+                "multi_scale": (True, flags()),
+            },
+        ),
+        Call("SegmentationUNet.forward", once(SegmentationUNet, F, 4, 3, 2), WEIGHTED),
+        Call(
+            "SegmentationUNet.scales",
+            once(SegmentationUNet, F, 4, 3, 2, multi_scale=True, method="scales"),
+            WEIGHTED,
+        ),
+        Call(
+            "GraphUNetAutoEncoder",
+            lambda: GraphUNetAutoEncoder,
+            {
+                **without(UNET, "quantiles"),
+                "latent_channels": (None, ints(1, optional=True)),
+                "skip": ("none", choices()),
+                "loss_fn": ("mse", choices()),
+                "gamma": (2.0, numbers(1.0)),
+                "edge_decoder": (None, anything(3, "inner", [], optional=True)),
+            },
+        ),
+        Call("GraphUNetAutoEncoder.forward", once(GraphUNetAutoEncoder, F, 4, depth=2), WEIGHTED),
+        Call(
+            "GraphUNetAutoEncoder.encode",
+            once(GraphUNetAutoEncoder, F, 4, depth=2, connect="walk", method="encode"),
+            WEIGHTED,
+        ),
+        Call(
+            "GraphUNetAutoEncoder.embed",
+            once(GraphUNetAutoEncoder, F, 4, depth=2, method="embed"),
+            {**WEIGHTED, "level": ("nodes", choices())},
+        ),
+        Call(
+            "GraphUNetAutoEncoder.loss",
+            once(GraphUNetAutoEncoder, F, 4, depth=2, method="loss"),
+            {
+                "x_hat": (X, tensors(dtypes="float", columns=True)),
+                "x": (X, tensors(dtypes="float", columns=True)),
+                "mask": (BATCH == 0, tensors(dtypes="bool", optional=True)),
+            },
+        ),
+        Call(
+            "GraphUNetAutoEncoder.edge_loss",
+            once(GraphUNetAutoEncoder, F, F, depth=2, method="edge_loss"),
+            {
+                "h": (X, tensors(dtypes="float", rows=False, columns=False)),
+                "pos_edge_index": (EDGES, edges),
+                "neg_edge_index": (
+                    EDGES.flip(0),
+                    tensors(dtypes="int", low=0, high=N, optional=True),
+                ),
+            },
+        ),
+    ]
+    return calls + decoder_calls()
+
+
+def decoder_calls() -> list[Call]:
+    """What takes a latent and a hierarchy."""
+    calls = []
+    for kind in (GraphUNet, SegmentationUNet, GraphUNetAutoEncoder):
+        model = kind(F, 4, 3, 2)
+        z, hierarchy = model.encode(X, EDGES, BATCH)
+        bad = (3, "x", [], (z, z), z)
+        calls.append(
+            Call(
+                f"{kind.__name__}.decode",
+                lambda model=model: model.decode,
+                {
+                    "z": (z.detach(), tensors(dtypes="float", columns=True)),
+                    "hierarchy": (hierarchy, anything(*bad)),
+                },
+            )
+        )
+    model = SegmentationUNet(F, 4, 3, 2, multi_scale=True)
+    scales = model.scales(X, EDGES, BATCH)
+    calls.append(
+        Call(
+            "deep_supervision",
+            lambda: deep_supervision,
+            {
+                "scales": (scales, anything([], 3, "x", [1], X)),
+                "target": (BATCH, tensors(dtypes="int", low=0, high=3)),
+                "criterion": (torch.nn.functional.cross_entropy, anything(None, 3, "ce")),
+                "weight": (None, anything(3, "x", X, optional=True)),
+                "share": (0.5, numbers(0.0, 1.0)),
+            },
+        )
+    )
+    return calls

@@ -1,0 +1,115 @@
+"""Makes one malformed call after another and looks at what comes back."""
+
+from __future__ import annotations
+
+import random
+import signal
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.fuzz.values import Kind
+
+SECONDS = 20  # that a refusal may take
+
+
+@dataclass(frozen=True)
+class Call:
+    """A public function with good arguments, each with what it should be.
+
+    Attributes:
+        name: The public name that is called.
+        make: Makes the function, anew for each call: some keep state.
+        arguments: ``{name: (good value, kind)}``.
+        errors: What may be raised beside ValueError, TypeError and IndexError: what takes paths
+            may raise OSError.
+    """
+
+    name: str
+    make: Callable[[], Callable[..., Any]]
+    arguments: dict[str, tuple[Any, Kind]]
+    errors: tuple[type[Exception], ...] = ()
+
+    def good(self) -> dict[str, Any]:
+        return {name: value for name, (value, _) in self.arguments.items()}
+
+
+@dataclass
+class Report:
+    """What became of the calls.
+
+    Attributes:
+        tried: How many there were.
+        refused: How many ended in an error that names an argument.
+        accepted: Those that gave a result.
+        unnamed: Those whose error does not name an argument.
+        other: Those that ended in another error than ValueError, TypeError and IndexError.
+    """
+
+    tried: int = 0
+    refused: int = 0
+    accepted: list[str] = field(default_factory=list)
+    unnamed: list[str] = field(default_factory=list)
+    other: list[str] = field(default_factory=list)
+    by_name: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        return (
+            f"tried {self.tried}, refused {self.refused}, accepted {len(self.accepted)}, "
+            f"argument not named {len(self.unnamed)}, other errors {len(self.other)}"
+        )
+
+
+def malformed(call: Call, rng: random.Random) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """``(argument, description, arguments)`` of every malformed call."""
+    good = call.good()
+    for name, (value, kind) in call.arguments.items():
+        for what, bad in kind.malformed(value, rng):
+            yield name, what, {**good, name: bad}
+    yield "no_such_argument", "unknown", {**good, "no_such_argument": 1}
+
+
+def run(calls: list[Call], seed: int = 0) -> Report:
+    """Makes all malformed calls, in an order that hangs on the seed."""
+    rng = random.Random(seed)
+    todo = [(call, *one) for call in calls for one in malformed(call, rng)]
+    rng.shuffle(todo)
+    report = Report()
+    for call, name, what, arguments in todo:
+        report.tried += 1
+        report.by_name[call.name] += 1
+        label = f"{call.name}({name}: {what})"
+        try:
+            with deadline(SECONDS), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                call.make()(**arguments)
+        except (ValueError, TypeError, IndexError, *call.errors) as error:
+            # Of arguments that do not fit each other, either may be named.
+            if any(f"'{one}'" in str(error) for one in arguments):
+                report.refused += 1
+            else:
+                report.unnamed.append(f"{label}: {type(error).__name__}: {str(error)[:150]}")
+        except Exception as error:
+            report.other.append(f"{label}: {type(error).__name__}: {str(error)[:150]}")
+        else:
+            report.accepted.append(label)
+    return report
+
+
+@contextmanager
+def deadline(seconds: int) -> Iterator[None]:
+    """Ends what takes longer with a TimeoutError."""
+
+    def stop(*args: Any) -> None:
+        raise TimeoutError(f"no answer after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
