@@ -13,7 +13,7 @@ from pyg_gunet.settings import Settings
 
 DATASETS = (
     "karate, grid, ring, bunny, minnesota, airfoil, logo, digits, Planetoid/NAME, TU/NAME, "
-    "LRGB/PascalVOC-SP, LRGB/COCO-SP, ShapeNet, ShapeNet/CATEGORY, "
+    "LRGB/NAME, ogbn-NAME, ogbg-NAME, ShapeNet, ShapeNet/CATEGORY, "
     "images:DIR (a folder with images/ and masks/), a path to a GraphML or edge-list file, "
     "or to an .npz file of sensor readings"
 )

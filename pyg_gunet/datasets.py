@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from torch_geometric.transforms import LocalDegreeProfile
 from torch_geometric.utils import from_scipy_sparse_matrix, grid, remove_self_loops
 
 from pyg_gunet import graph_files
-from pyg_gunet.files import check_pickle, first_line, read_torch
+from pyg_gunet.files import check_pickle, reading
 from pyg_gunet.functional.validate import check_positive_int
 
 PLANETOID = ("Cora", "CiteSeer", "PubMed")
@@ -66,7 +65,10 @@ def load(name: str, root: str | os.PathLike[str] = "data", **kwargs: Any) -> InM
     Planetoid/NAME     Cora, CiteSeer, PubMed: bags of words, public split
     TU/NAME            any set of the TU collection: node labels (its attributes if it has
                        no labels)
-    LRGB/NAME          PascalVOC-SP, COCO-SP: superpixels with a class each, public split
+    LRGB/NAME          PascalVOC-SP, COCO-SP: superpixels with a class each; Peptides-func,
+                       Peptides-struct: atoms as numbers; public splits
+    ogbn-NAME          node sets of the Open Graph Benchmark: their features, public split
+    ogbg-NAME          its graph sets: atoms as numbers, public split in ``parts``
     ShapeNet/CATEGORY  point clouds with a part per point, public split; ShapeNet: all categories
     images:DIR         tiles of the images in ``DIR/images`` with the labels in ``DIR/masks``, see
                        :func:`pyg_gunet.images.load_tiles`
@@ -86,6 +88,7 @@ def load(name: str, root: str | os.PathLike[str] = "data", **kwargs: Any) -> InM
         root (str, optional): Where Planetoid and TU files lie. Raw files are looked for in
             ``root/NAME/raw``, ``root/planetoid/NAME/raw`` and ``root/tu/NAME/raw``; where there
             are none, PyG downloads them to the first. PyG writes ``processed/`` beside ``raw/``.
+            LRGB lies in ``root/NAME``, OGB in ``root/ogbn_NAME`` or ``root/ogb/ogbn_NAME``.
             (default: :obj:`"data"`)
         **kwargs: Passed to PyG's :class:`Planetoid` or :class:`TUDataset`, to
             :func:`pyg_gunet.graph_files.read_graph`, or to :func:`pyg_gunet.images.load_tiles`.
@@ -113,6 +116,10 @@ def load(name: str, root: str | os.PathLike[str] = "data", **kwargs: Any) -> InM
         return _planetoid(rest, Path(root), kwargs)
     if kind == "TU" and rest:
         return _tu(rest, Path(root), kwargs)
+    if name.startswith(("ogbn-", "ogbg-")):
+        from pyg_gunet.ogb_sets import load_ogb
+
+        return load_ogb(name, Path(root), **kwargs)
     if kind == "LRGB" and rest:
         from pyg_gunet.segmentation_sets import load_lrgb
 
@@ -131,7 +138,7 @@ def load(name: str, root: str | os.PathLike[str] = "data", **kwargs: Any) -> InM
 
         return GraphDataset(path.stem, read_sensors(path, **kwargs))
     if path.suffix.lower() in graph_files.SUFFIXES or (name and _exists(path)):
-        return GraphDataset(path.stem, [_with_features(graph_files.read_graph(path, **kwargs))])
+        return GraphDataset(path.stem, [with_features(graph_files.read_graph(path, **kwargs))])
     raise ValueError(f"'name' must be one of {', '.join(names())} (got {name!r})")
 
 
@@ -218,7 +225,13 @@ def _digits() -> list[Data]:
     return graphs
 
 
-_MORE = ("LRGB/{PascalVOC-SP,COCO-SP}", "ShapeNet/CATEGORY", "images:DIR")
+_MORE = (
+    "LRGB/{PascalVOC-SP,COCO-SP,Peptides-func,Peptides-struct}",
+    "ogbn-NAME",
+    "ogbg-NAME",
+    "ShapeNet/CATEGORY",
+    "images:DIR",
+)
 _IN_MEMORY: dict[str, Callable[[], list[Data]]] = {
     "karate": _karate,
     "grid": lambda: _pygsp("Grid2d", 8, 8),
@@ -247,7 +260,7 @@ def _planetoid(name: str, root: Path, kwargs: dict[str, Any]) -> InMemoryDataset
     files = [f"ind.{name.lower()}.{part}" for part in parts]
     for file in files[:-1]:  # these are pickles: nothing but arrays may be in them
         check_pickle(base / name / "raw" / file)
-    with _reading(base / name, files):
+    with reading(base / name, files):
         return Planetoid(str(base), name, **kwargs)
 
 
@@ -258,13 +271,13 @@ def _tu(name: str, root: Path, kwargs: dict[str, Any]) -> InMemoryDataset:
         raise ValueError(f"'name' must be TU/NAME with a plain NAME (got {'TU/' + name!r})")
     base = _base(root, "tu", name)
     files = [f"{name}_{part}.txt" for part in ("A", "graph_indicator", "graph_labels")]
-    with _reading(base / name, files):
+    with reading(base / name, files):
         dataset = TUDataset(str(base), name, **kwargs)
         if dataset.num_node_features == 0 and dataset.num_node_attributes > 0:
             dataset = TUDataset(str(base), name, **{**kwargs, "use_node_attr": True})
     if dataset.num_node_features > 0:
         return dataset
-    return GraphDataset(name, [_with_features(data) for data in dataset])
+    return GraphDataset(name, [with_features(data) for data in dataset])
 
 
 def _base(root: Path, folder: str, name: str) -> Path:
@@ -275,35 +288,8 @@ def _base(root: Path, folder: str, name: str) -> Path:
     return root
 
 
-@contextmanager
-def _reading(folder: Path, files: list[str]) -> Iterator[None]:
-    """Turns what goes wrong while PyG reads `folder` into one clear line."""
-    raw, processed = folder / "raw", folder / "processed"
-    for path in sorted(processed.glob("*.pt")):
-        try:
-            read_torch(path, "name")  # PyG would fall back to an unrestricted unpickler
-        except ValueError as error:
-            raise ValueError(f"{error}; delete it, it is made anew from '{raw}'") from error
-    missing = [file for file in files if not (raw / file).is_file()]
-    had = [path for path in (folder.parent, folder, raw, processed) if path.exists()]
-    try:
-        yield
-    except Exception as error:
-        for path in (processed, raw, folder, folder.parent):
-            if path not in had and path.is_dir() and not any(path.iterdir()):
-                path.rmdir()
-        if missing and not (processed / "data.pt").is_file():
-            raise FileNotFoundError(
-                f"cannot download {', '.join(missing)} ({first_line(error)}): put them into '{raw}'"
-            ) from error
-        if isinstance(error, PermissionError):
-            raise PermissionError(
-                f"'root' must be writable, PyG keeps processed files there (got '{folder}')"
-            ) from error
-        raise ValueError(f"cannot read the files in '{raw}': {first_line(error)}") from error
-
-
-def _with_features(data: Data) -> Data:
+def with_features(data: Data) -> Data:
+    """A graph without node features with its local degree profile in their place."""
     if data.x is None or data.x.size(1) == 0:
         data.x = None
         data.num_nodes = int(data.num_nodes or 0)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -36,10 +37,30 @@ class _ArrayUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def check_pickle(path: Path) -> None:
+class _TensorUnpickler(_ArrayUnpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("torch.storage", "_load_from_bytes"):
+            return _load_from_bytes  # torch's own would unpickle anything
+        if module in ("torch", "torch._utils", "collections") and name in _TENSOR_PICKLES:
+            return pickle.Unpickler.find_class(self, module, name)
+        return super().find_class(module, name)
+
+
+_TENSOR_PICKLES = ("_rebuild_tensor_v2", "OrderedDict", "Size", "device")
+
+
+def _load_from_bytes(data: bytes) -> Any:
+    return torch.load(io.BytesIO(data), weights_only=True)
+
+
+def check_pickle(path: Path, tensors: bool = False) -> None:
     """Refuses a pickle that holds anything but arrays, sparse matrices, lists and dicts.
 
     A file that does not exist passes.
+
+    Args:
+        path (Path): The file.
+        tensors (bool, optional): Whether it may hold tensors, too. (default: False)
 
     Raises:
         ValueError: If it does, or if the file is no pickle.
@@ -48,7 +69,7 @@ def check_pickle(path: Path) -> None:
         return
     try:
         with open(path, "rb") as file:
-            _ArrayUnpickler(file, encoding="latin1").load()
+            (_TensorUnpickler if tensors else _ArrayUnpickler)(file, encoding="latin1").load()
     except Exception as error:  # a damaged pickle can raise anything
         raise ValueError(f"cannot read '{path}' as pickled arrays: {first_line(error)}") from error
 
@@ -106,6 +127,46 @@ def write_aside(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def reading(folder: Path, files: Sequence[str], processed_file: str = "data.pt") -> Iterator[None]:
+    """Turns what goes wrong while PyG reads the data set in `folder` into one clear line.
+
+    Args:
+        folder (Path): The folder that has `raw` and `processed` in it.
+        files (sequence of str): The files that must be in `raw`.
+        processed_file (str, optional): What PyG writes to `processed`, after which it needs them no
+            more. (default: ``"data.pt"``)
+
+    Raises:
+        FileNotFoundError: If a file is missing and was not downloaded: which, and where to put it.
+        PermissionError: If PyG cannot write there.
+        ValueError: If a file is not what it should be.
+    """
+    raw, processed = folder / "raw", folder / "processed"
+    for path in sorted(processed.glob("*.pt")):
+        try:
+            read_torch(path, "name")  # PyG would fall back to an unrestricted unpickler
+        except ValueError as error:
+            raise ValueError(f"{error}; delete it, it is made anew from '{raw}'") from error
+    missing = [file for file in files if not (raw / file).is_file()]
+    had = [path for path in (folder.parent, folder, raw, processed) if path.exists()]
+    try:
+        yield
+    except Exception as error:
+        for path in (processed, raw, folder, folder.parent):
+            if path not in had and path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+        if missing and not (processed / processed_file).is_file():
+            raise FileNotFoundError(
+                f"cannot download {', '.join(missing)} ({first_line(error)}): put them into '{raw}'"
+            ) from error
+        if isinstance(error, PermissionError):
+            raise PermissionError(
+                f"'root' must be writable, PyG keeps processed files there (got '{folder}')"
+            ) from error
+        raise ValueError(f"cannot read the files in '{raw}': {first_line(error)}") from error
 
 
 def first_line(error: BaseException) -> str:

@@ -11,7 +11,9 @@ from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 from torch_geometric.utils import to_undirected
 
-LRGB = ("PascalVOC-SP", "COCO-SP")
+from pyg_gunet.files import check_pickle, reading
+
+LRGB = ("PascalVOC-SP", "COCO-SP", "Peptides-func", "Peptides-struct")
 _NEIGHBOURS = 12  # of a point of ShapeNet
 
 
@@ -45,24 +47,37 @@ class SplitDataset(InMemoryDataset):
 
 
 def load_lrgb(name: str, root: Path) -> SplitDataset:
-    r"""Superpixel graphs of the Long Range Graph Benchmark (Dwivedi et al., NeurIPS 2022), with a
-    class per superpixel, by PyG's :class:`~torch_geometric.datasets.LRGBDataset`.
+    r"""Graphs of the Long Range Graph Benchmark (Dwivedi et al., NeurIPS 2022) by PyG's
+    :class:`~torch_geometric.datasets.LRGBDataset`: superpixels with a class each, or peptides with
+    ten classes or eleven properties each.
 
     Args:
-        name (str): ``'PascalVOC-SP'`` or ``'COCO-SP'``.
+        name (str): ``'PascalVOC-SP'``, ``'COCO-SP'``, ``'Peptides-func'`` or
+            ``'Peptides-struct'``.
         root (Path): The folder of PyG's class.
 
     Raises:
-        ValueError: If the name is unknown.
+        ValueError: If the name is unknown, or a file cannot be read.
+        FileNotFoundError: If a file is missing and cannot be downloaded.
     """
     if name not in LRGB:
         raise ValueError(f"'name' must be one of LRGB/{', LRGB/'.join(LRGB)} (got 'LRGB/{name}')")
     from torch_geometric.datasets import LRGBDataset
 
+    pictures, folder = name.endswith("-SP"), root / name.lower()
+    suffix = "pickle" if pictures else "pt"
+    files = [f"{split}.{suffix}" for split in ("train", "val", "test")]
+    if pictures and not all((folder / "processed" / f"{file[:-7]}.pt").is_file() for file in files):
+        for file in files:  # PyG would unpickle anything
+            check_pickle(folder / "raw" / file, tensors=True)
     parts = []
     for split in ("train", "val", "test"):
-        graphs = list(LRGBDataset(str(root), name=name, split=split))
+        with reading(folder, files, f"{split}.pt"):
+            graphs = list(LRGBDataset(str(root), name=name, split=split))
         for data in graphs:
+            if not pictures:
+                data.x, data.y = data.x.float(), data.y.float()
+                continue
             # The first 12 columns describe the colour, the last two are the centre.
             data.x, data.pos = data.x.float(), data.x[:, -2:].float()
             data.y = data.y.long()

@@ -338,7 +338,7 @@ def _trainer(
         num_nodes=settings.hosts,
         strategy="ddp" if processes > 1 else settings.strategy,
         use_distributed_sampler=False,  # our loaders share out by themselves
-        precision=settings.precision,
+        precision=settings.precision,  # type: ignore[arg-type]
         check_val_every_n_epoch=every,
         num_sanity_val_steps=0,
         logger=False,

@@ -201,7 +201,7 @@ def report(
     """The scores on the test graphs beside the majority class, a table per class, a picture."""
     classes = module.channels["num_classes"]
     # Only the first of several processes makes a report: it must not wait for the others' scores.
-    own = {"sync_on_compute": False}
+    own: Any = {"sync_on_compute": False}
     metric = SegmentationMetrics(classes, VOID, per_class=True, **own)
     constant = SegmentationMetrics(classes, VOID, **own)
     train_y = torch.cat([data.y for data in splits.train])

@@ -201,22 +201,26 @@ def whole_graph(data: Data) -> TorchDataLoader:
 
 
 def graph_splits(settings: Settings, dataset: InMemoryDataset) -> Splits:
-    """One graph: trained and tested on. Many: 80 / 10 / 10 percent, drawn by the seed."""
+    """One graph: trained and tested on. Many: by the data set's own split, `parts`, or 80 / 10 / 10
+    percent, drawn by the seed."""
     if len(dataset) == 1:
         loader = whole_graph(dataset[0])
         if settings.loader != "full":
-            parts = part_loader(settings, slim(dataset[0]))
-            count = len(parts.dataset)  # type: ignore[arg-type]
+            sampled = part_loader(settings, slim(dataset[0]))
+            count = len(sampled.dataset)  # type: ignore[arg-type]
             note = f"one graph, trained in {count} parts, tested on all its nodes"
-            return Splits(parts, loader, loader, note, sampled=True)
+            return Splits(sampled, loader, loader, note, sampled=True)
         return Splits(loader, loader, loader, "one graph, trained and tested on all its nodes")
-    parts = split_indices(len(dataset), settings.seed)
+    parts = getattr(dataset, "parts", None)
+    note = "the data set's own split"
+    if parts is None:
+        parts = split_indices(len(dataset), settings.seed)
+        note = f"graphs split at random (seed {settings.seed})"
     train, val, test = ([slim(dataset[int(i)]) for i in part] for part in parts)
     size = settings.batch_size
     return Splits(
         graph_loader(train, size, EpochSampler(len(train), settings.seed)),
         graph_loader(val, size),
         DataLoader(test, size),
-        f"graphs split at random (seed {settings.seed}): "
-        f"{len(train)} train, {len(val)} validation, {len(test)} test",
+        f"{note}: {len(train)} train, {len(val)} validation, {len(test)} test",
     )
