@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pyg_gunet.functional.validate import validation
     from pyg_gunet.functional.walk import WalkAdjacency
     from pyg_gunet.metrics import PartIoU, SegmentationMetrics
+    from pyg_gunet.networks import draw_hierarchy, hierarchy_to_networkx
     from pyg_gunet.nn.autoencoder import GraphUNetAutoEncoder
     from pyg_gunet.nn.critic import (
         Estimate,
@@ -58,8 +59,10 @@ _HOME = {
     "ToSuperpixels": "pyg_gunet.transforms",
     "WalkAdjacency": "pyg_gunet.functional.walk",
     "confusion_matrix": "pyg_gunet.functional.segmentation",
+    "draw_hierarchy": "pyg_gunet.networks",
     "fit_critic": "pyg_gunet.nn.critic",
     "frequency_weighted_iou": "pyg_gunet.functional.segmentation",
+    "hierarchy_to_networkx": "pyg_gunet.networks",
     "load": "pyg_gunet.datasets",
     "macro_f1": "pyg_gunet.functional.segmentation",
     "mean_accuracy": "pyg_gunet.functional.segmentation",
@@ -91,8 +94,10 @@ __all__ = [
     "ToSuperpixels",
     "WalkAdjacency",
     "confusion_matrix",
+    "draw_hierarchy",
     "fit_critic",
     "frequency_weighted_iou",
+    "hierarchy_to_networkx",
     "load",
     "macro_f1",
     "mean_accuracy",
