@@ -21,7 +21,7 @@ from pyg_gunet.functional.segmentation import (
 from pyg_gunet.functional.segmentation.count import check_ignore_index
 from pyg_gunet.functional.segmentation.part import check_parts
 from pyg_gunet.functional.segmentation.score import Absent
-from pyg_gunet.functional.validate import check_choice, check_positive_int
+from pyg_gunet.functional.validate import check_choice, check_memory, check_positive_int
 
 
 class SegmentationMetrics(Metric):
@@ -88,10 +88,13 @@ class SegmentationMetrics(Metric):
     ) -> None:
         super().__init__(**kwargs)
         check_positive_int(num_classes, "num_classes", minimum=2)
+        check_memory(8 * num_classes**2, "num_classes", num_classes)
         check_choice(absent, "absent", ("skip", "nan", 0, 1))
         check_choice(per_class, "per_class", (True, False))
         check_choice(per_graph, "per_graph", (True, False))
         check_ignore_index(ignore_index)
+        if class_names is not None and not isinstance(class_names, (list, tuple)):
+            raise TypeError(f"'class_names' must be a list of str (got {class_names!r})")
         if class_names is not None and len(set(class_names)) != num_classes:
             raise ValueError(
                 f"'class_names' must be {num_classes} different names (got {class_names!r})"

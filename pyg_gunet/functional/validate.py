@@ -212,8 +212,8 @@ def check_number(value: Any, name: str, low: float = -math.inf, high: float = ma
     """A finite real number in [low, high]."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"'{name}' must be a number (got {value!r})")
-    # Compared before converted: an int may be beyond every float.
-    if not (low <= value <= high and abs(value) <= MAX_FLOAT):
+    number: Any = value  # compared before it is converted: an int may be beyond every float
+    if not (low <= number <= high and abs(number) <= MAX_FLOAT):
         raise ValueError(f"'{name}' must lie in [{low}, {high}] (got {value!r})")
 
 
@@ -280,7 +280,11 @@ def check_generator(generator: Any, name: str = "generator") -> None:
 def check_same_device(reference: Tensor, name: str, **others: Tensor | None) -> None:
     """All tensors on the device of `reference`, whose argument is called `name`."""
     for other_name, other in others.items():
-        if other is not None and other.device != reference.device:
+        if other is None:
+            continue
+        if not isinstance(other, Tensor):
+            raise TypeError(f"'{other_name}' must be a torch.Tensor (got {type(other).__name__})")
+        if other.device != reference.device:
             raise ValueError(
                 f"'{other_name}' must be on the device of '{name}', {reference.device} "
                 f"(got {other.device})"

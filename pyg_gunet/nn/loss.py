@@ -8,7 +8,13 @@ from torch.nn import Module
 from torch.nn import functional as F
 
 from pyg_gunet.functional.segmentation.count import LABEL_DTYPES, check_ignore_index
-from pyg_gunet.functional.validate import check_choice, check_number, check_tensor, outermost
+from pyg_gunet.functional.validate import (
+    check_choice,
+    check_floating,
+    check_number,
+    check_tensor,
+    outermost,
+)
 
 
 class BorderWeightedCrossEntropy(Module):
@@ -88,21 +94,17 @@ class BorderWeightedCrossEntropy(Module):
         return loss.sum() / total.where(total > 0, torch.ones_like(total))
 
     def _check(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> None:
-        check_tensor(logits, "logits")
+        check_floating(logits, "logits")
         check_tensor(target, "target")
         if logits.dim() != 2 or logits.size(1) < 2:
             raise ValueError(f"'logits' must have shape [N, C >= 2] (got {list(logits.shape)})")
-        if not logits.is_floating_point():
-            raise TypeError(f"'logits' must be floating point (got {logits.dtype})")
         if target.dtype not in LABEL_DTYPES:
             raise TypeError(f"'target' must hold integer labels (got {target.dtype})")
         num_nodes, num_classes = logits.shape
         if target.shape != (num_nodes,):
             raise ValueError(f"'target' must have shape [{num_nodes}] (got {list(target.shape)})")
         if weight is not None:
-            check_tensor(weight, "weight")
-            if not weight.is_floating_point():
-                raise TypeError(f"'weight' must be floating point (got {weight.dtype})")
+            check_floating(weight, "weight")
             if weight.shape != (num_nodes,):
                 raise ValueError(
                     f"'weight' must have shape [{num_nodes}] (got {list(weight.shape)})"
@@ -110,6 +112,8 @@ class BorderWeightedCrossEntropy(Module):
         with outermost() as values:
             if not values or not num_nodes:
                 return
+            if bool(logits.detach().isnan().any()):
+                raise ValueError("'logits' must not hold NaN (got nan)")
             wrong = (target < 0) | (target >= num_classes)
             if self.ignore_index is not None:
                 wrong &= target.long() != self.ignore_index

@@ -11,9 +11,10 @@ from torch import Tensor
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import scatter
 
-from pyg_gunet.functional.structure import Structure
 from pyg_gunet.functional.segmentation.count import LABEL_DTYPES
+from pyg_gunet.functional.structure import Structure
 from pyg_gunet.functional.validate import (
+    check_memory,
     check_number,
     check_positive_int,
     check_tensor,
@@ -85,6 +86,8 @@ class SegmentationUNet(GraphUNet):
         check_positive_int(num_classes, "num_classes", minimum=2)
         if not isinstance(multi_scale, bool):
             raise TypeError(f"'multi_scale' must be a bool (got {multi_scale!r})")
+        check_positive_int(hidden_channels, "hidden_channels")
+        check_memory(4 * hidden_channels * num_classes, "num_classes", num_classes)
         super().__init__(
             in_channels,
             hidden_channels,

@@ -22,6 +22,7 @@ from pyg_gunet import (
     pixel_accuracy,
 )
 from pyg_gunet.functional import divergence
+from pyg_gunet.functional.divergence import PairScores
 from pyg_gunet.functional.segmentation import instances_found, part_iou
 from tests.fuzz.engine import Call
 from tests.fuzz.values import Kind, anything, choices, flags, ints, numbers, tensors
@@ -54,6 +55,7 @@ def score_calls() -> list[Call]:
     logits = tensors(dtypes="float", dim=False, columns=True, finite=False)
     scored = {
         **counted,
+        "num_classes": (C, ints(2, extra=(2, 2**31 - 1))),
         "absent": ("skip", choices(also=(2, -1))),
         "reduction": ("none", choices()),
     }
@@ -67,7 +69,7 @@ def score_calls() -> list[Call]:
         "preds": (torch.tensor([0, 1, 1, 0, 2, 3, 3, 3]), labels),
         "target": (torch.tensor([0, 1, 0, 0, 2, 3, 2, 3]), tensors(dtypes="label", low=0, high=4)),
         "batch": (BATCH, tensors(dtypes="int", low=0, high=2**62)),
-        "category": (torch.tensor([0, 1]), tensors(dtypes="int", low=0, high=2)),
+        "category": (torch.tensor([0, 1]), tensors(dtypes="int", rows=False, low=0, high=2)),
     }
     shapes["preds"] = (shapes["preds"][0], tensors(dtypes="label", low=0, high=4))
     names = anything(3, [], ["a", "b"], ["a", "a", "b"], "abcd", optional=True)
@@ -135,7 +137,9 @@ def divergence_calls() -> list[Call]:
     mean = torch.tensor([0.5, -1.0])
     chance = tensors(dtypes="float", dim=False, rows=False, columns=True, low=0)
     directions = choices()
-    plain = tensors(dtypes="float", dim=False, rows=True, finite=False)
+    plain = tensors(dtypes="float", dim=False, rows=False, finite=False)
+    broad = tensors(dtypes="float", dim=False, rows=False, finite=False, optional=True)
+    points = tensors(dtypes="float", dim=False, rows=False, finite=False)
     weights = tensors(dtypes="float", low=0, optional=True)
     pairs = divergence.dense_pairs(LOGITS, LABEL)
     bad_pairs = (
@@ -182,10 +186,10 @@ def divergence_calls() -> list[Call]:
             "kl_diagonal_gaussian",
             lambda: divergence.kl_diagonal_gaussian,
             {
-                "mean_p": (mean, tensors(dtypes="float", dim=False, rows=False)),
+                "mean_p": (mean, plain),
                 "logvar_p": (mean, plain),
-                "mean_q": (mean, tensors(dtypes="float", dim=False, optional=True)),
-                "logvar_q": (mean, tensors(dtypes="float", dim=False, finite=False, optional=True)),
+                "mean_q": (mean, broad),
+                "logvar_q": (mean, broad),
                 "direction": ("forward", directions),
             },
         ),
@@ -193,9 +197,9 @@ def divergence_calls() -> list[Call]:
             "kl_gaussian",
             lambda: divergence.kl_gaussian,
             {
-                "mean_p": (mean, tensors(dtypes="float", dim=False)),
+                "mean_p": (mean, points),
                 "cov_p": (cov, tensors(dtypes="float", dim=False, columns=True)),
-                "mean_q": (mean, tensors(dtypes="float", dim=False)),
+                "mean_q": (mean, points),
                 "cov_q": (cov, tensors(dtypes="float", dim=False, columns=True)),
                 "direction": ("forward", directions),
             },
@@ -251,6 +255,7 @@ def divergence_calls() -> list[Call]:
                 "nu": (1.0, numbers(0.0, 64.0, above=True)),
                 "total": (None, anything(3, "x", optional=True)),
             },
+            parts=PairScores._fields,
         ),
         Call(
             "pair_readout",
@@ -260,6 +265,7 @@ def divergence_calls() -> list[Call]:
                 "readout": ("classifier", choices()),
                 "clip": (5.0, numbers(0.0)),
             },
+            parts=PairScores._fields,
         ),
     ]
 

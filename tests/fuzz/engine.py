@@ -26,12 +26,14 @@ class Call:
         arguments: ``{name: (good value, kind)}``.
         errors: What may be raised beside ValueError, TypeError and IndexError: what takes paths
             may raise OSError.
+        parts: Names inside an argument that an error may name instead.
     """
 
     name: str
     make: Callable[[], Callable[..., Any]]
     arguments: dict[str, tuple[Any, Kind]]
     errors: tuple[type[Exception], ...] = ()
+    parts: tuple[str, ...] = ()
 
     def good(self) -> dict[str, Any]:
         return {name: value for name, (value, _) in self.arguments.items()}
@@ -88,7 +90,8 @@ def run(calls: list[Call], seed: int = 0) -> Report:
                 call.make()(**arguments)
         except (ValueError, TypeError, IndexError, *call.errors) as error:
             # Of arguments that do not fit each other, either may be named.
-            if any(f"'{one}'" in str(error) for one in arguments):
+            text = str(error).replace("`", "'")  # torchmetrics quotes so
+            if any(f"'{one}'" in text for one in (*arguments, *call.parts)):
                 report.refused += 1
             else:
                 report.unnamed.append(f"{label}: {type(error).__name__}: {str(error)[:150]}")

@@ -64,7 +64,7 @@ def tensors(
     """A tensor.
 
     Args:
-        dtypes: What it holds: ``'float'``, ``'int'``, ``'label'`` (small too), ``'bool'``, ``'any'``.
+        dtypes: What it holds: ``'float'``, ``'int'``, ``'label'``, ``'bool'``, ``'any'``.
         dim: Whether the number of dimensions is fixed.
         rows, columns: Whether these sizes are fixed, by itself or by other arguments.
         empty: Whether it must not be empty.

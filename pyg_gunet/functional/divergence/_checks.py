@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyg_gunet.functional.validate import check_tensor
+from pyg_gunet.functional import validate
 
 DIRECTIONS = ("forward", "reverse", "jeffreys")
 
@@ -22,12 +22,20 @@ def no_autocast(x: Tensor) -> torch.autocast:
 
 def check_floating(x: Tensor, name: str, values: bool) -> None:
     """A floating-point tensor without NaN where `values`; infinities are legal."""
-    check_tensor(x, name)
-    if not x.is_floating_point():
-        raise TypeError(f"'{name}' must be floating point (got {x.dtype})")
+    validate.check_floating(x, name)
     if values and bool(torch.isnan(x.detach()).any()):
         where = torch.isnan(x.detach()).nonzero()[0].tolist()
         raise ValueError(f"'{name}' must not be NaN (got nan at {where})")
+
+
+def check_broadcast(**tensors: Tensor) -> None:
+    """Shapes that broadcast."""
+    try:
+        torch.broadcast_shapes(*(x.shape for x in tensors.values()))
+    except RuntimeError:
+        names = " and ".join(f"'{name}'" for name in tensors)
+        shapes = " and ".join(str(list(x.shape)) for x in tensors.values())
+        raise ValueError(f"{names} must broadcast (got {shapes})") from None
 
 
 def check_scores(x: Tensor, name: str, values: bool, minimum: int = 1) -> None:

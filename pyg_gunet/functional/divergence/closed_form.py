@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pyg_gunet.functional.divergence._checks import (
     DIRECTIONS,
+    check_broadcast,
     check_floating,
     full_precision,
     no_autocast,
@@ -63,6 +64,10 @@ def kl_discrete(p: Tensor, q: Tensor, direction: str = "forward", dim: int = -1)
     with outermost() as values:
         for name, x in (("p", p), ("q", q)):
             check_floating(x, name, values)
+            if isinstance(dim, bool) or not isinstance(dim, int):
+                raise TypeError(f"'dim' must be an int (got {dim!r})")
+            if not -x.dim() <= dim < x.dim():
+                raise IndexError(f"'dim' must be a dimension of '{name}', {x.dim()}-d (got {dim})")
             if values:
                 if bool((x.detach() < 0).any()):
                     raise ValueError(f"'{name}' must be non-negative (got {float(x.min())})")
@@ -70,11 +75,12 @@ def kl_discrete(p: Tensor, q: Tensor, direction: str = "forward", dim: int = -1)
                 # Half-precision probabilities are rounded one by one.
                 slack = 1e-2 if x.dtype in (torch.float16, torch.bfloat16) else 1e-4
                 worst = (total - 1).abs().max()
-                if bool(worst > slack):
+                if not bool(worst <= slack):
                     raise ValueError(
                         f"'{name}' must sum to 1 along dimension {dim} (off by {float(worst):.3g})"
                     )
         check_same_device(p, "p", q=q)
+        check_broadcast(p=p, q=q)
         p, q = torch.broadcast_tensors(full_precision(p), full_precision(q))
 
         def forward(p: Tensor, q: Tensor) -> Tensor:
@@ -124,12 +130,14 @@ def kl_diagonal_gaussian(
         tensor(8.0685)
     """
     check_choice(direction, "direction", DIRECTIONS)
+    check_floating(mean_p, "mean_p", False)
     mean_q = torch.zeros_like(mean_p) if mean_q is None else mean_q
     logvar_q = torch.zeros_like(mean_p) if logvar_q is None else logvar_q
     named = {"mean_p": mean_p, "logvar_p": logvar_p, "mean_q": mean_q, "logvar_q": logvar_q}
     with outermost() as values:
         for name, x in named.items():
             check_floating(x, name, values)
+        check_broadcast(**named)
         check_same_device(mean_p, "mean_p", logvar_p=logvar_p, mean_q=mean_q, logvar_q=logvar_q)
 
         def forward(mp: Tensor, lp: Tensor, mq: Tensor, lq: Tensor) -> Tensor:
@@ -177,6 +185,9 @@ def kl_gaussian(
     with outermost() as values:
         for name, x in (("mean_p", mean_p), ("mean_q", mean_q)):
             check_floating(x, name, values)
+            if x.dim() < 1:
+                raise ValueError(f"'{name}' must have shape [..., d] (got a scalar)")
+        check_broadcast(mean_p=mean_p, mean_q=mean_q)
         for name, x, mean in (("cov_p", cov_p, mean_p), ("cov_q", cov_q, mean_q)):
             _check_covariance(x, name, mean.size(-1), values)
         check_same_device(mean_p, "mean_p", cov_p=cov_p, mean_q=mean_q, cov_q=cov_q)
@@ -243,8 +254,10 @@ def _check_covariance(cov: Tensor, name: str, size: int, values: bool) -> None:
     if cov.dim() < 2 or cov.shape[-2:] != (size, size):
         raise ValueError(f"'{name}' must have shape [..., {size}, {size}] (got {list(cov.shape)})")
     if values:
+        if not bool(cov.detach().isfinite().all()):
+            raise ValueError(f"'{name}' must be finite")
         gap = float((cov.detach() - cov.detach().mT).abs().max())
-        if gap > 1e-3 * max(float(cov.detach().abs().max()), 1e-30):
+        if not gap <= 1e-3 * max(float(cov.detach().abs().max()), 1e-30):
             raise ValueError(f"'{name}' must be symmetric (off by {gap:.3g})")
 
 

@@ -10,7 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_gunet.functional.divergence._checks import check_scores, full_precision
-from pyg_gunet.functional.validate import check_number, check_same_device, outermost
+from pyg_gunet.functional.validate import (
+    check_floating,
+    check_number,
+    check_same_device,
+    outermost,
+)
 
 # At 511 negatives per positive training collapsed onto the prior; 64 still gained.
 MAX_NU = 64.0
@@ -100,8 +105,8 @@ def nce_loss(
         _check_pair(r_p, r_q, values)
         r_p, r_q = full_precision(r_p), full_precision(r_q)
         shift = math.log(nu)
-        positive = _mean(F.softplus(-(r_p - shift)), weight_p, "weight_p")
-        return positive + nu * _mean(F.softplus(r_q - shift), weight_q, "weight_q")
+        positive = _mean(F.softplus(-(r_p - shift)), weight_p, "weight_p", values)
+        return positive + nu * _mean(F.softplus(r_q - shift), weight_q, "weight_q", values)
 
 
 def dv_loss(
@@ -144,6 +149,9 @@ def dv_loss(
         log_batch = log_mean_exp(r_q)
         second = log_batch
         if log_mean is not None:
+            check_floating(log_mean, "log_mean")
+            if log_mean.numel() != 1:
+                raise ValueError(f"'log_mean' must be a scalar (got {list(log_mean.shape)})")
             floor = torch.maximum(
                 log_mean.detach().to(log_batch), log_batch.detach() - math.log(MAX_LAG)
             )
@@ -200,10 +208,14 @@ def _check_pair(r_p: Tensor, r_q: Tensor, values: bool) -> None:
     check_same_device(r_p, "r_p", r_q=r_q)
 
 
-def _mean(x: Tensor, weight: Tensor | None, name: str) -> Tensor:
+def _mean(x: Tensor, weight: Tensor | None, name: str, values: bool) -> Tensor:
     if weight is None:
         return x.mean()
+    check_floating(weight, name)
     if weight.shape != x.shape:
         raise ValueError(f"'{name}' must have shape {list(x.shape)} (got {list(weight.shape)})")
+    if values and not bool(((weight >= 0) & weight.isfinite()).all()):
+        low = float(weight[~((weight >= 0) & weight.isfinite())][0])
+        raise ValueError(f"'{name}' must be finite and at least 0 (got {low})")
     weight = weight.to(x.dtype)
     return (x * weight).sum() / weight.sum()

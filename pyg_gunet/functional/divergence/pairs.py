@@ -24,7 +24,15 @@ from torch import Tensor
 from pyg_gunet.functional.divergence._checks import check_scores, full_precision
 from pyg_gunet.functional.divergence.objective import check_nu
 from pyg_gunet.functional.divergence.readout import BOUNDS, READOUTS, Estimate, wide
-from pyg_gunet.functional.validate import check_choice, check_number, check_tensor, outermost
+from pyg_gunet.functional.validate import (
+    INDEX_DTYPES,
+    check_choice,
+    check_floating,
+    check_number,
+    check_same_device,
+    check_tensor,
+    outermost,
+)
 
 
 class PairScores(NamedTuple):
@@ -65,8 +73,11 @@ def dense_pairs(scores: Tensor, target: Tensor, weight: Tensor | None = None) ->
         >>> dense_pairs(torch.zeros(4, 2), torch.tensor([0, 0, 1, 1]))
         PairScores(pos=[4], neg=[4, 2], mask=[4, 2], target=[4], weight=[2])
     """
-    check_tensor(scores, "scores")
+    check_floating(scores, "scores")
     check_tensor(target, "target")
+    if target.dtype not in INDEX_DTYPES:
+        raise TypeError(f"'target' must be of dtype int64 or int32 (got {target.dtype})")
+    check_same_device(scores, "scores", target=target, weight=weight)
     if scores.dim() != 2 or target.shape != scores.shape[:1]:
         raise ValueError(
             f"'scores' must have shape [n, B] with 'target' [n] (got {list(scores.shape)} and "
@@ -74,9 +85,24 @@ def dense_pairs(scores: Tensor, target: Tensor, weight: Tensor | None = None) ->
         )
     if weight is None:
         weight = scores.new_ones(scores.size(1))
-    pos = scores.gather(1, target.unsqueeze(1)).squeeze(1)
+    check_floating(weight, "weight")
+    if weight.shape != scores.shape[1:]:
+        raise ValueError(f"'weight' must have shape [{scores.size(1)}] (got {list(weight.shape)})")
+    with outermost() as values:
+        if values:
+            _check_values(target, scores.size(1), weight)
+    pos = scores.gather(1, target.long().unsqueeze(1)).squeeze(1)
     graphs = torch.arange(scores.size(1), device=scores.device)
     return PairScores(pos, scores, graphs != target.unsqueeze(1), target, weight)
+
+
+def _check_values(target: Tensor, graphs: int, weight: Tensor) -> None:
+    wrong = (target < 0) | (target >= graphs)
+    if bool(wrong.any()):
+        raise IndexError(f"'target' must lie in [0, {graphs}) (got {int(target[wrong][0])})")
+    wrong = ~((weight >= 0) & weight.isfinite())
+    if bool(wrong.any()):
+        raise ValueError(f"'weight' must be finite and at least 0 (got {float(weight[wrong][0])})")
 
 
 def pair_loss(pairs: PairScores, nu: float = 1.0, total: Tensor | None = None) -> Tensor:
@@ -105,6 +131,8 @@ def pair_loss(pairs: PairScores, nu: float = 1.0, total: Tensor | None = None) -
         tensor(1.3863)
     """
     check_nu(nu)
+    if total is not None:
+        check_floating(total, "total")
     with outermost() as values:
         _check_pairs(pairs, values)
         pos, neg = full_precision(pairs.pos), full_precision(pairs.neg)
@@ -149,6 +177,8 @@ def pair_readout(
     """
     check_choice(readout, "readout", READOUTS)
     check_number(clip, "clip", 0.0)
+    if not isinstance(pairs, Iterable) or isinstance(pairs, (Tensor, str)):
+        raise TypeError(f"'pairs' must be PairScores or several (got {type(pairs).__name__})")
     sums = _Sums(readout, clip)
     with outermost() as values:
         for chunk in [pairs] if isinstance(pairs, PairScores) else pairs:
@@ -238,7 +268,13 @@ class _Sums:
 
 
 def _check_pairs(pairs: PairScores, values: bool) -> None:
+    if not isinstance(pairs, PairScores):
+        raise TypeError(f"'pairs' must be PairScores (got {type(pairs).__name__})")
+    for name, value in pairs._asdict().items():
+        check_tensor(value, name)
     check_scores(pairs.pos, "pos", values)
+    if pairs.neg.dim() != 2:
+        raise ValueError(f"'neg' must have shape [n, B] (got {list(pairs.neg.shape)})")
     n, graphs = pairs.neg.shape
     if pairs.mask.dtype != torch.bool:
         raise TypeError(f"'mask' must be boolean (got {pairs.mask.dtype})")

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from pyg_gunet.functional.divergence._checks import DIRECTIONS, check_scores
 from pyg_gunet.functional.validate import (
+    INDEX_DTYPES,
     check_choice,
     check_number,
     check_same_device,
+    check_tensor,
     outermost,
 )
 
@@ -117,6 +119,10 @@ def two_sample_readout(
         for name, cluster, r in (("cluster_p", cluster_p, r_p), ("cluster_q", cluster_q, r_q)):
             if (cluster is None) != (cluster_p is None):
                 raise ValueError("'cluster_p' and 'cluster_q' must be given together (got one)")
+            if cluster is not None:
+                check_tensor(cluster, name)
+            if cluster is not None and cluster.dtype not in INDEX_DTYPES:
+                raise TypeError(f"'{name}' must be of dtype int64 or int32 (got {cluster.dtype})")
             if cluster is not None and cluster.shape != r.shape:
                 raise ValueError(
                     f"'{name}' must have shape {list(r.shape)} (got {list(cluster.shape)})"

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from pyg_gunet.functional.validate import (
+    FLOAT_DTYPES,
     check_batch,
+    check_memory,
     check_positive_int,
     check_same_device,
     check_tensor,
@@ -71,6 +73,7 @@ def confusion_matrix(
     with outermost() as values:
         graphs = check_labels(preds, target, num_classes, ignore_index, batch, values)
         shape = (num_classes, num_classes) if batch is None else (graphs, num_classes, num_classes)
+        check_memory(8 * graphs * num_classes**2, "num_classes", num_classes)
         total = target.new_zeros(graphs * num_classes**2, dtype=torch.int64)
         for pred, true, graph, skip in _blocks(
             preds, target, num_classes, ignore_index, batch, values, total.numel()
@@ -98,6 +101,7 @@ def label_counts(
         return counts_of(confusion_matrix(preds, target, num_classes, ignore_index))
     with outermost() as values:
         graphs = check_labels(preds, target, num_classes, ignore_index, batch, values)
+        check_memory(24 * graphs * num_classes, "num_classes", num_classes)
         totals = [target.new_zeros(graphs * num_classes, dtype=torch.int64) for _ in range(3)]
         for pred, true, graph, skip in _blocks(
             preds, target, num_classes, ignore_index, batch, values, totals[0].numel()
@@ -135,7 +139,7 @@ def check_labels(
     if target.dim() != 1:
         raise ValueError(f"'target' must have shape [N] (got {list(target.shape)})")
     if preds.dim() == 2:
-        if not preds.is_floating_point():
+        if preds.dtype not in FLOAT_DTYPES:
             raise TypeError(f"'preds' of shape [N, C] must be floating point (got {preds.dtype})")
         if preds.size(1) != num_classes:
             raise ValueError(
@@ -165,6 +169,8 @@ def check_ignore_index(ignore_index: int | None) -> None:
         isinstance(ignore_index, bool) or not isinstance(ignore_index, int)
     ):
         raise TypeError(f"'ignore_index' must be an int or None (got {ignore_index!r})")
+    if ignore_index is not None and not -(2**63) <= ignore_index < 2**63:
+        raise ValueError(f"'ignore_index' must fit into 64 bits (got {ignore_index!r})")
 
 
 def _blocks(

@@ -11,12 +11,16 @@ from torch import Tensor
 from pyg_gunet.functional.segmentation.count import label_counts
 from pyg_gunet.functional.segmentation.score import class_scores
 from pyg_gunet.functional.validate import (
+    FLOAT_DTYPES,
     INDEX_DTYPES,
     check_batch,
+    check_positive_int,
     check_same_device,
     check_tensor,
     outermost,
 )
+
+_MAX_PARTS = 2**20  # labels; the scores need a table of parts by categories
 
 
 class PartScores(NamedTuple):
@@ -67,6 +71,8 @@ def part_iou(
     """
     for name, tensor in (("preds", preds), ("target", target), ("batch", batch)):
         check_tensor(tensor, name)
+        if tensor.dim() == 0:
+            raise ValueError(f"'{name}' must have shape [N] (got a scalar)")
     check_same_device(target, "target", preds=preds, batch=batch, category=category)
     allowed = _allowed(parts, target.device)
     with outermost() as values:
@@ -100,7 +106,7 @@ def _among(preds: Tensor, allowed: Tensor, category: Tensor, batch: Tensor, valu
         raise ValueError(
             f"'preds' and 'target' must be of one length (got {preds.size(0)} and {batch.size(0)})"
         )
-    if not preds.is_floating_point():
+    if preds.dtype not in FLOAT_DTYPES:
         raise TypeError(f"'preds' of shape [N, C] must be floating point (got {preds.dtype})")
     if preds.size(1) < allowed.size(1):
         raise ValueError(
@@ -116,11 +122,15 @@ def _among(preds: Tensor, allowed: Tensor, category: Tensor, batch: Tensor, valu
 
 def check_parts(parts: Sequence[Sequence[int]]) -> None:
     """At least one non-negative part label per category."""
+    if isinstance(parts, str) or not isinstance(parts, Sequence):
+        raise TypeError(f"'parts' must be a sequence of sequences of int (got {parts!r:.80})")
+    for labels in parts:
+        if isinstance(labels, str) or not isinstance(labels, Sequence):
+            raise TypeError(f"'parts' must hold sequences of int (got {labels!r:.80})")
+        for label in labels:
+            check_positive_int(label, "parts", 0, _MAX_PARTS)
     if not len(parts) or not all(len(labels) for labels in parts):
         raise ValueError(f"'parts' must name at least one part per category (got {parts!r})")
-    lowest = min(map(min, parts))
-    if lowest < 0:
-        raise ValueError(f"'parts' must hold labels of at least 0 (got {lowest})")
 
 
 def _allowed(parts: Sequence[Sequence[int]], device: torch.device) -> Tensor:

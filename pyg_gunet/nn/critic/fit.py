@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyg_gunet.functional.divergence import PairScores, nce_loss
 from pyg_gunet.functional.divergence.readout import wide
-from pyg_gunet.functional.validate import check_number, check_positive_int
+from pyg_gunet.functional.validate import check_generator, check_number, check_positive_int
 from pyg_gunet.nn.critic.kl import evaluating
 from pyg_gunet.nn.critic.network import Calibration
 
@@ -108,6 +108,13 @@ def fit_critic(
         >>> round(float(estimate.value), 1)  # truth 0.5
         0.5
     """
+    for method in ("loss", "prepare", "split", "minibatch"):
+        if not isinstance(critic, torch.nn.Module) or not callable(getattr(critic, method, None)):
+            raise TypeError(
+                f"'critic' must be a module with the methods of KLCritic (got {critic!r:.80} "
+                f"without '{method}')"
+            )
+    check_generator(generator)
     check_positive_int(steps, "steps")
     check_positive_int(batch_size, "batch_size", 2)
     check_positive_int(evaluations, "evaluations")
@@ -176,9 +183,15 @@ def _sources(
     if callable(sample):
         held = [sample() for _ in range(32)] if val is None else _as_list(val)
         return sample, held, [sample() for _ in range(64)]
-    if not isinstance(sample, (tuple, list)) or not all(isinstance(x, Tensor) for x in sample):
+    if not _is_batch(sample):
         raise TypeError(
-            f"'sample' must be a function or a tuple of tensors (got {type(sample).__name__})"
+            f"'sample' must be a function or a tuple of tensors, two at least "
+            f"(got {type(sample).__name__})"
+        )
+    if any(x.size(0) < 2 for x in sample[:2]):
+        raise ValueError(
+            f"'sample' must hold two rows at least, to keep one back "
+            f"(got {[list(x.shape) for x in sample]})"
         )
     data = tuple(sample)
     if val is None:
@@ -193,7 +206,20 @@ def _sources(
 
 
 def _as_list(val: list[Batch] | Batch) -> list[Batch]:
-    return [val] if isinstance(val, tuple) else list(val)  # type: ignore[list-item]
+    held = [val] if isinstance(val, tuple) else val
+    if not isinstance(held, list) or not held or not all(map(_is_batch, held)):
+        raise TypeError(
+            f"'val' must be a tuple of tensors or a list of them, one at least (got {val!r:.80})"
+        )
+    return held
+
+
+def _is_batch(batch: object) -> bool:
+    return (
+        isinstance(batch, (tuple, list))
+        and len(batch) >= 2
+        and all(isinstance(x, Tensor) and x.dim() > 0 for x in batch)
+    )
 
 
 def _calibrate(critic: torch.nn.Module, calibration: Calibration, held: list[Batch]) -> None:

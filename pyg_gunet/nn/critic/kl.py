@@ -21,6 +21,7 @@ from pyg_gunet.functional.divergence.objective import check_nu
 from pyg_gunet.functional.validate import (
     check_choice,
     check_features,
+    check_memory,
     check_positive_int,
     check_same_device,
     outermost,
@@ -88,6 +89,8 @@ class KLCritic(torch.nn.Module):
         super().__init__()
         check_positive_int(in_channels, "in_channels")
         check_positive_int(hidden_channels, "hidden_channels")
+        widest = max(in_channels, hidden_channels)
+        check_memory(4 * hidden_channels * widest, "hidden_channels", hidden_channels)
         check_objective(objective, nu, OBJECTIVES)
         check_choice(base, "base", (None, "gaussian"))
         self.in_channels = in_channels

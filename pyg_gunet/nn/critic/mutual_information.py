@@ -22,6 +22,7 @@ from pyg_gunet.functional.validate import (
     check_batch,
     check_choice,
     check_features,
+    check_memory,
     check_positive_int,
     check_same_device,
     outermost,
@@ -92,6 +93,8 @@ class MutualInformationCritic(torch.nn.Module):
         check_positive_int(x_channels, "x_channels")
         check_positive_int(y_channels, "y_channels")
         check_positive_int(hidden_channels, "hidden_channels")
+        widest = max(x_channels, y_channels, hidden_channels)
+        check_memory(4 * hidden_channels * widest, "hidden_channels", hidden_channels)
         check_choice(critic, "critic", tuple(HEADS))
         check_objective(objective, nu, ("jsd", "nce"))
         check_choice(size_weighted, "size_weighted", (True, False))

@@ -13,6 +13,7 @@ from pyg_gunet.functional.divergence._checks import full_precision
 from pyg_gunet.functional.validate import (
     check_choice,
     check_features,
+    check_memory,
     check_positive_int,
     check_same_device,
     outermost,
@@ -62,6 +63,12 @@ class TelescopingCritic(torch.nn.Module):
         check_positive_int(y_channels, "y_channels")
         check_positive_int(hidden_channels, "hidden_channels")
         check_positive_int(rungs, "rungs")
+        channels = x_channels + y_channels
+        check_memory(4 * channels**2, "x_channels", x_channels)
+        check_memory(
+            4 * hidden_channels * max(channels, hidden_channels), "hidden_channels", hidden_channels
+        )
+        check_memory(4 * rungs * hidden_channels**2, "rungs", rungs)
         self.x_channels = x_channels
         self.y_channels = y_channels
         self.rungs = rungs
