@@ -11,6 +11,7 @@ from torch import Tensor
 from pyg_gunet.functional.inputs import as_edges
 from pyg_gunet.functional.structure import Structure
 from pyg_gunet.functional.validate import (
+    check_bool,
     check_choice,
     check_features,
     check_memory,
@@ -61,6 +62,7 @@ class UNetBase(torch.nn.Module):
         super().__init__()
         check_positive_int(in_channels, "in_channels")
         check_positive_int(hidden_channels, "hidden_channels")
+        check_bool(cached, "cached")
         self.in_channels = in_channels
         self.hidden_channels = hidden_channels
         self.pool_ratios = check_pool_ratios(pool_ratios, depth)

@@ -283,7 +283,10 @@ def make_conv(
         return UNetConv(in_channels, out_channels)
     if not callable(conv):
         raise TypeError(f"'conv' must be a callable (in_channels, out_channels) (got {conv!r})")
-    made = conv(in_channels, out_channels)
+    try:
+        made = conv(in_channels, out_channels)
+    except TypeError as error:
+        raise TypeError(f"'conv' must take (in_channels, out_channels): {error}") from error
     if not isinstance(made, torch.nn.Module):
         raise TypeError(f"'conv' must return a torch.nn.Module (got {made!r})")
     return made

@@ -8,7 +8,12 @@ import torch
 from torch import Tensor
 
 from pyg_gunet.functional.structure import Structure
-from pyg_gunet.functional.validate import check_choice, check_positive_int, outermost
+from pyg_gunet.functional.validate import (
+    check_choice,
+    check_memory,
+    check_positive_int,
+    outermost,
+)
 from pyg_gunet.nn.base import UNetBase
 from pyg_gunet.nn.levels import Hierarchy, make_conv
 
@@ -104,6 +109,10 @@ class GraphUNet(UNetBase):
         cached: bool = False,
         quantiles: int | None = None,
     ) -> None:
+        check_positive_int(hidden_channels, "hidden_channels")
+        check_positive_int(out_channels, "out_channels")
+        check_memory(4 * hidden_channels * out_channels, "out_channels", out_channels)
+        check_choice(sum_res, "sum_res", (True, False))
         super().__init__(
             in_channels,
             hidden_channels,
@@ -121,8 +130,6 @@ class GraphUNet(UNetBase):
             cached,
             quantiles,
         )
-        check_positive_int(out_channels, "out_channels")
-        check_choice(sum_res, "sum_res", (True, False))
         self.out_channels = out_channels
         self.sum_res = sum_res
         channels = hidden_channels
