@@ -17,7 +17,7 @@ from torch_geometric.transforms import LocalDegreeProfile
 from torch_geometric.utils import from_scipy_sparse_matrix, grid, remove_self_loops
 
 from pyg_gunet import graph_files
-from pyg_gunet.files import check_pickle, reading
+from pyg_gunet.files import check_path, check_pickle, reading
 from pyg_gunet.functional.validate import check_positive_int
 
 PLANETOID = ("Cora", "CiteSeer", "PubMed")
@@ -107,6 +107,8 @@ def load(name: str, root: str | os.PathLike[str] = "data", **kwargs: Any) -> InM
     if not isinstance(name, (str, os.PathLike)):
         raise TypeError(f"'name' must be a str (got {name!r})")
     name = os.fspath(name)
+    check_path(name, "name")
+    check_path(root, "root")
     if name in _IN_MEMORY:
         if kwargs:
             raise TypeError(f"{name!r} takes no options (got {sorted(kwargs)})")
@@ -175,7 +177,11 @@ def split_indices(
         [150, 19, 19]
     """
     check_positive_int(num_graphs, "num_graphs", minimum=3)
-    train, val = shares
+    check_positive_int(seed, "seed", 0, 2**63 - 1)
+    try:
+        train, val = (float(share) for share in shares)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"'shares' must be two numbers (got {shares!r})") from error
     if not (train > 0 and val > 0 and train + val < 1):
         raise ValueError(f"'shares' must be positive and sum to less than 1 (got {shares!r})")
     order = torch.randperm(num_graphs, generator=torch.Generator().manual_seed(seed))

@@ -86,7 +86,7 @@ def read_torch(path: str | os.PathLike[str], name: str) -> Any:
         ValueError: If it is not a whole file of :func:`torch.save`, or holds more than tensors and
             plain Python values.
     """
-    path = Path(path)
+    path = check_path(path, name)
     if path.is_dir():
         raise ValueError(f"'{name}' must be a file (got the folder '{path}')")
     if not path.exists():
@@ -173,3 +173,21 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's text, or its name where it has none."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:200]
+
+
+def check_path(path: Any, name: str) -> Path:
+    """A path, from a str or a :class:`~pathlib.Path`.
+
+    Raises:
+        TypeError: If it is neither.
+        ValueError: If it is empty, has a null byte, or a part too long for a file's name.
+    """
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
+        raise TypeError(f"'{name}' must be a str or a Path (got {path!r:.80})")
+    text = os.fspath(path)
+    if not text or "\0" in text:
+        raise ValueError(f"'{name}' must name a file or folder (got {text!r:.80})")
+    path = Path(text)
+    if any(len(os.fsencode(part)) > 255 for part in path.parts):
+        raise ValueError(f"'{name}' has a part too long for a file's name (got {str(path)!r:.80})")
+    return path

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from pyg_gunet.files import first_line
+from pyg_gunet.files import check_path, first_line
+from pyg_gunet.functional.validate import check_bool, check_positive_int
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -58,7 +59,9 @@ def read_graph(
     """
     import networkx as nx
 
-    path = Path(path)
+    path = check_path(path, "path")
+    check_bool(directed, "directed")
+    check_positive_int(max_bytes, "max_bytes", maximum=None)
     _check_path(path, max_bytes)
     try:
         if path.suffix.lower() in GRAPHML:
@@ -75,11 +78,11 @@ def read_graph(
 
 def _check_path(path: Path, max_bytes: int) -> None:
     if path.is_dir():
-        raise ValueError(f"'name' must be a file, not a folder (got '{path}')")
+        raise ValueError(f"'path' must be a file, not a folder (got '{path}')")
     if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"'name' must end in one of {', '.join(SUFFIXES)} (got '{path}')")
+        raise ValueError(f"'path' must end in one of {', '.join(SUFFIXES)} (got '{path}')")
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file '{path}'")
+        raise FileNotFoundError(f"'path' does not exist (got '{path}')")
     if path.stat().st_size > max_bytes:
         raise ValueError(
             f"'{path}' has {path.stat().st_size} bytes, more than 'max_bytes' ({max_bytes})"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from pyg_gunet.files import first_line
+from pyg_gunet.files import check_path, first_line
 from pyg_gunet.functional.validate import check_choice, check_number, check_positive_int
 from pyg_gunet.transforms import BorderWeight, ToGrid
 
@@ -61,9 +61,13 @@ def load_tiles(
     check_choice(masks, "masks", ("class", "instance"))
     check_positive_int(tile_size, "tile_size", minimum=2)
     check_number(w0, "w0", low=0.0)
+    check_number(sigma, "sigma")
+    if sigma <= 0:
+        raise ValueError(f"'sigma' must be positive (got {sigma!r})")
+    folder = check_path(folder, "folder")
     tiles: list[Data] = []
     channels = None
-    for number, (image_path, mask_path) in enumerate(_pairs(Path(folder))):
+    for number, (image_path, mask_path) in enumerate(_pairs(folder)):
         image, mask = _read_image(image_path), _read_mask(mask_path)
         if mask.shape != image.shape[1:]:
             raise ValueError(
@@ -93,7 +97,9 @@ def _pairs(folder: Path) -> list[tuple[Path, Path]]:
     for name in ("images", "masks"):
         part = folder / name
         if not part.is_dir():
-            raise FileNotFoundError(f"'{folder}' must hold the folders images/ and masks/")
+            raise FileNotFoundError(
+                f"'folder' must hold the folders images/ and masks/ (got '{folder}')"
+            )
         files = [path for path in sorted(part.iterdir()) if path.suffix.lower() in SUFFIXES]
         stems = {path.stem: path for path in files}
         if len(stems) < len(files):

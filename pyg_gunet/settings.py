@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
+
+MAX_INT = 2**31 - 1
 
 
 def _option(default: Any, help: str, **metadata: Any) -> Any:
@@ -55,7 +58,7 @@ class Settings:
     patience: int = _option(
         0, "stop after so many epochs without a better validation value; 0: never", low=0
     )
-    seed: int = _option(0, "seed of weights, splits, order and dropout", low=0)
+    seed: int = _option(0, "seed of weights, splits, order and dropout", low=0, high=2**63 - 1)
     hidden_channels: int = _option(64, "width of hidden layers", low=1)
     latent_channels: int | None = _option(
         None, "latent floats per node of the coarsest level (autoencode)", low=1
@@ -226,9 +229,10 @@ def _check(name: str, value: Any, kind: Any, metadata: Any) -> None:
         raise TypeError(
             f"'{name}' must be {'an int' if wanted is Integral else 'a number'} (got {value!r})"
         )
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"'{name}' must be finite (got {value!r})")
-    low, high = metadata.get("low", -math.inf), metadata.get("high", math.inf)
+    most = MAX_INT if wanted is Integral else sys.float_info.max
+    low, high = metadata.get("low", -most), metadata.get("high", most)
     if value < low:
         raise ValueError(f"'{name}' must be at least {low} (got {value!r})")
     if value > high:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from pyg_gunet.functional.border import border_weight, connected_instances
 from pyg_gunet.functional.segmentation.count import LABEL_DTYPES, check_ignore_index
 from pyg_gunet.functional.validate import (
     check_choice,
+    check_memory,
     check_number,
     check_positive_int,
     check_tensor,
@@ -51,6 +53,7 @@ def grid_edges(height: int, width: int, connectivity: int = 8, device: Any = Non
     check_positive_int(height, "height")
     check_positive_int(width, "width")
     check_choice(connectivity, "connectivity", (4, 8))
+    check_memory(16 * connectivity * height * width, "height", height)
     first = _row_edges(False, height > 1, width, connectivity, device)
     if height == 1:
         return first
@@ -159,6 +162,12 @@ class ToSuperpixels(BaseTransform):
 
     def __init__(self, n_segments: int = 100, **kwargs: Any) -> None:
         check_positive_int(n_segments, "n_segments")
+        if kwargs:
+            from skimage.segmentation import slic
+
+            unknown = set(kwargs) - set(inspect.signature(slic).parameters)
+            if unknown:
+                raise TypeError(f"'{min(unknown)}' is no argument of skimage's slic")
         self.n_segments = n_segments
         self.kwargs = kwargs
 
@@ -211,6 +220,8 @@ def to_label_image(label: Tensor, data: Data | Batch) -> Tensor | list[Tensor]:
                 [3, 4, 5]])
     """
     check_tensor(label, "label")
+    if not isinstance(data, Data):
+        raise TypeError(f"'data' must be a Data (got {type(data).__name__})")
     if "image_size" not in data:
         raise ValueError("'data' must come from an image and hold 'image_size' (got none)")
     if label.dim() == 0 or label.size(0) != data.num_nodes:
@@ -275,12 +286,20 @@ class BorderWeight(BaseTransform):
         if isinstance(class_weight, str):
             check_choice(class_weight, "class_weight", ("balanced", None))
         elif class_weight is not None:
-            class_weight = torch.as_tensor(class_weight, dtype=torch.float64)
+            try:
+                class_weight = torch.as_tensor(class_weight, dtype=torch.float64)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise TypeError(
+                    f"'class_weight' must be numbers (got {class_weight!r:.80})"
+                ) from error
             if class_weight.dim() != 1 or not bool((class_weight >= 0).all()):
                 raise ValueError(
                     f"'class_weight' must be one weight >= 0 per class (got {class_weight})"
                 )
+        check_positive_int(background, "background", -(2**63), 2**63 - 1)
         check_ignore_index(ignore_index)
+        if edge_length is not None and not isinstance(edge_length, str):
+            raise TypeError(f"'edge_length' must be the name of an attribute (got {edge_length!r})")
         self.w0 = w0
         self.sigma = sigma
         self.background_only = background_only
@@ -290,6 +309,8 @@ class BorderWeight(BaseTransform):
         self.edge_length = edge_length
 
     def forward(self, data: Data) -> Data:
+        if not isinstance(data, Data):
+            raise TypeError(f"'data' must be a Data (got {type(data).__name__})")
         label = data.get("y")
         given = data.get("instance")
         if label is None and given is None:

@@ -27,6 +27,7 @@ from pyg_gunet.functional.validate import (
     check_edge_weight,
     check_features,
     check_number,
+    check_positive_int,
     check_tensor,
     outermost,
 )
@@ -58,6 +59,7 @@ def connected_instances(label: Tensor, edge_index: Tensor, background: int = 0) 
         tensor([1, 1, 2, 0, 3, 3])
     """
     _check_labels(label, "label")
+    check_positive_int(background, "background", -(2**63), 2**63 - 1)
     num_nodes = label.size(0)
     with outermost() as values:
         check_edge_index(edge_index, num_nodes, values)

@@ -92,19 +92,21 @@ def check_features(
         raise ValueError(f"'{name}' must be finite (got {x[tuple(where)].item()} at {where})")
 
 
-def check_edge_index(edge_index: Tensor, num_nodes: int, values: bool = True) -> None:
+def check_edge_index(
+    edge_index: Tensor, num_nodes: int, values: bool = True, name: str = "edge_index"
+) -> None:
     """Edges [2, E] of integers in [0, num_nodes)."""
-    check_tensor(edge_index, "edge_index")
+    check_tensor(edge_index, name)
     if edge_index.dtype not in INDEX_DTYPES:
-        raise TypeError(f"'edge_index' must be of dtype int64 or int32 (got {edge_index.dtype})")
+        raise TypeError(f"'{name}' must be of dtype int64 or int32 (got {edge_index.dtype})")
     if edge_index.dim() != 2 or edge_index.size(0) != 2:
-        raise ValueError(f"'edge_index' must have shape [2, E] (got {list(edge_index.shape)})")
+        raise ValueError(f"'{name}' must have shape [2, E] (got {list(edge_index.shape)})")
     if values and edge_index.numel():
         low, high = (int(v) for v in torch.aminmax(edge_index))
         if low < 0 or high >= num_nodes:
             bad = low if low < 0 else high
             raise IndexError(
-                f"'edge_index' must lie in [0, {num_nodes}) for {num_nodes} rows of 'x' (got {bad})"
+                f"'{name}' must lie in [0, {num_nodes}) for {num_nodes} rows of 'x' (got {bad})"
             )
 
 
@@ -194,6 +196,8 @@ def check_positive_int(
     value: Any, name: str, minimum: int = 1, maximum: int | None = MAX_INT
 ) -> None:
     """An integer from `minimum` to `maximum`."""
+    if isinstance(value, torch.SymInt):  # a size under torch.compile or torch.export
+        return
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"'{name}' must be an int (got {value!r})")
     if value < minimum:

@@ -12,6 +12,7 @@ from torch_geometric.nn import GAE, MLP, InnerProductDecoder, Linear, global_mea
 from pyg_gunet.functional.structure import Structure
 from pyg_gunet.functional.validate import (
     check_choice,
+    check_edge_index,
     check_features,
     check_number,
     check_positive_int,
@@ -114,6 +115,8 @@ class GraphUNetAutoEncoder(UNetBase):
         check_choice(skip, "skip", ("none", "sum", "cat"))
         check_choice(loss_fn, "loss_fn", ("mse", "sce"))
         check_number(gamma, "gamma", 1.0)
+        if edge_decoder is not None and not isinstance(edge_decoder, torch.nn.Module):
+            raise TypeError(f"'edge_decoder' must be a torch.nn.Module (got {edge_decoder!r})")
         super().__init__(
             in_channels,
             hidden_channels,
@@ -214,8 +217,10 @@ class GraphUNetAutoEncoder(UNetBase):
                 graph, [B, latent_channels]. (default: ``'nodes'``)
         """
         check_choice(level, "level", ("nodes", "graph"))
-        with outermost():
-            z, hierarchy = self.encode(x, edge_index, batch, edge_weight)
+        with outermost() as values:
+            z, hierarchy = self.descend(
+                x, edge_index, batch, edge_weight, self.skip != "none", values
+            )
             if level == "nodes":
                 return self._ascend(z, hierarchy)
             return global_mean_pool(z, hierarchy.levels[-1].batch)
@@ -230,7 +235,7 @@ class GraphUNetAutoEncoder(UNetBase):
         """
         with outermost() as values:
             check_features(x, None, values)
-            check_tensor(x_hat, "x_hat")
+            check_features(x_hat, None, values, name="x_hat")
             if x_hat.shape != x.shape:
                 raise ValueError(
                     f"'x_hat' must have the shape of 'x', {list(x.shape)} (got {list(x_hat.shape)})"
@@ -260,6 +265,14 @@ class GraphUNetAutoEncoder(UNetBase):
             neg_edge_index (Tensor, optional): Non-edges, [2, E'].
                 (default: None, as many as there are edges are drawn)
         """
+        with outermost() as values:
+            check_features(h, None, values, name="h")
+            for name, edges in (
+                ("pos_edge_index", pos_edge_index),
+                ("neg_edge_index", neg_edge_index),
+            ):
+                if edges is not None or name == "pos_edge_index":
+                    check_edge_index(edges, h.size(0), values, name=name)
         return GAE(torch.nn.Identity(), self.edge_decoder).recon_loss(
             h, pos_edge_index, neg_edge_index
         )

@@ -22,8 +22,8 @@ import torch
 from torch_geometric.data import InMemoryDataset
 
 from pyg_gunet.datasets import load
-from pyg_gunet.files import first_line, read_torch, write_aside
-from pyg_gunet.functional.validate import check_choice
+from pyg_gunet.files import check_path, first_line, read_torch, write_aside
+from pyg_gunet.functional.validate import check_bool, check_choice
 from pyg_gunet.settings import Settings
 from pyg_gunet.train.callbacks import (
     BEST,
@@ -86,11 +86,19 @@ def fit(
         ValueError, TypeError: On bad settings, an unreadable checkpoint or an unreadable data set.
         OSError: If a file cannot be read or written.
     """
+    check_bool(overwrite, "overwrite")
+    check_bool(progress, "progress")
+    if settings is not None and not isinstance(settings, Settings):
+        raise TypeError(f"'settings' must be Settings (got {settings!r:.80})")
+    if changes is not None and not isinstance(changes, Mapping):
+        raise TypeError(f"'changes' must be a dict (got {changes!r:.80})")
+    out = None if out is None else check_path(out, "out")
     checkpoint = None
     if resume is not None:
+        resume = check_path(resume, "resume")
         if settings is not None:
             raise ValueError("'settings' must be None with 'resume': the checkpoint holds them")
-        resume = Path(resume) / LAST if Path(resume).is_dir() else Path(resume)
+        resume = resume / LAST if resume.is_dir() else resume
         checkpoint = _read_checkpoint(resume, "resume")
         if not checkpoint.get("optimizer_states") or "loops" not in checkpoint:
             raise ValueError(f"'resume' holds no state of training (got '{resume}')")
@@ -179,7 +187,8 @@ def embed(
     Returns:
         The shapes of the arrays.
     """
-    out = Path(out)
+    out = check_path(out, "out")
+    check_bool(overwrite, "overwrite")
     check_choice(level, "level", ("nodes", "graph", "latent"))
     if out.is_dir() or (out.exists() and not overwrite):
         raise FileExistsError(f"'out' exists (got '{out}'); --overwrite replaces a file")
@@ -216,6 +225,9 @@ def _changed(stored: Any, changes: Mapping[str, Any]) -> Settings:
     """The settings of a checkpoint, with changes that leave the model as it is."""
     settings = Settings.from_dict(stored)
     free = {item.name for item in fields(Settings) if item.metadata.get("resume")}
+    unknown = set(map(str, changes)) - {item.name for item in fields(Settings)}
+    if unknown:
+        raise ValueError(f"'changes' hold unknown names (got {sorted(unknown)})")
     for name, value in changes.items():
         if name not in free and value != getattr(settings, name):
             raise ValueError(
@@ -402,7 +414,8 @@ def _load_weights(module: GraphModule, checkpoint: dict[str, Any], name: str) ->
 
 def _restore(ckpt: PathLike, changes: dict[str, Any]) -> tuple[Task, Any, InMemoryDataset]:
     """The task, the module with its weights, in eval mode, and the data set of a checkpoint."""
-    ckpt = Path(ckpt) / BEST if Path(ckpt).is_dir() else Path(ckpt)
+    ckpt = check_path(ckpt, "ckpt")
+    ckpt = ckpt / BEST if ckpt.is_dir() else ckpt
     checkpoint = _read_checkpoint(ckpt, "ckpt")
     hyper = checkpoint["hyper_parameters"]
     settings = Settings.from_dict(hyper["settings"])

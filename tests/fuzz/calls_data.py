@@ -126,12 +126,13 @@ def transform_calls() -> list[Call]:
             "BorderWeight.forward",
             BorderWeight,
             {"data": (Data(y=LABEL, edge_index=EDGES, num_nodes=N), anything(*bad_data))},
+            parts=("y", "instance"),
         ),
         Call(
             "connected_instances",
             lambda: connected_instances,
             {
-                "label": (LABEL, label),
+                "label": (LABEL, tensors(dtypes="label", rows=False)),
                 "edge_index": (EDGES, edges),
                 "background": (0, ints(high=2**63)),
             },
@@ -150,7 +151,7 @@ def transform_calls() -> list[Call]:
             "border_weight.edges",
             lambda: border_weight,
             {
-                "instance": (instance, label),
+                "instance": (instance, tensors(dtypes="label", rows=False)),
                 "edge_index": (EDGES, edges),
                 "edge_length": (torch.ones(6), tensors(dtypes="float", low=0, optional=True)),
             },
@@ -177,8 +178,8 @@ def dataset_calls() -> list[Call]:
             "split_indices",
             lambda: split_indices,
             {
-                "num_graphs": (10, ints(3, extra=(2**31 - 1,))),
-                "seed": (0, ints(0, 2**64)),
+                "num_graphs": (10, ints(3)),
+                "seed": (0, ints(0, 2**63)),
                 "shares": ((0.8, 0.1), anything(*bad_shares)),
             },
         ),
@@ -187,6 +188,7 @@ def dataset_calls() -> list[Call]:
             lambda: load,
             {"name": ("ring", anything(*names)), "root": ("data", anything(None, 3, 1.5, []))},
             errors=(OSError,),
+            parts=("path", "folder"),
         ),
         Call(
             "load_tiles",
@@ -226,7 +228,7 @@ def settings_arguments() -> dict[str, tuple[Any, Kind]]:
         "lr": (0.1, numbers(0.0, above=True, optional=True)),
         "weight_decay": (0.0, numbers(0.0, optional=True)),
         "patience": (0, ints(0)),
-        "seed": (0, ints(0, 2**64)),
+        "seed": (0, ints(0, 2**63)),
         "hidden_channels": (4, ints(1)),
         "latent_channels": (None, ints(1, optional=True)),
         "depth": (1, ints(1, 33)),
@@ -255,7 +257,10 @@ def run_calls() -> list[Call]:
                 "settings": (Settings(**OLD), anything(*bad_settings, optional=True)),
                 "overwrite": (True, flags()),
                 "progress": (False, flags()),
-                "out": (folder() / "again", anything(3, 1.5, [], run / "last.ckpt", blocked)),
+                "out": (
+                    folder() / "again",
+                    anything(3, 1.5, [], run / "last.ckpt", blocked, optional=True),
+                ),
                 "changes": (None, anything(3, "ab", [1], {"epochs": 2}, optional=True)),
             },
             errors=(OSError,),
@@ -265,7 +270,7 @@ def run_calls() -> list[Call]:
             lambda: fit_elsewhere,
             {
                 "resume": (run, paths(folder() / "a.edgelist", folder(), optional=True)),
-                "out": (folder() / "again", anything(3, 1.5, [], blocked)),
+                "out": (folder() / "again", anything(3, 1.5, [], blocked, optional=True)),
                 "overwrite": (True, flags()),
                 "changes": (None, anything(3, "ab", [1], {"depth": 2}, {"x": 1}, optional=True)),
             },
@@ -276,6 +281,7 @@ def run_calls() -> list[Call]:
             lambda: evaluate,
             {"ckpt": (run, paths(folder() / "a.edgelist", folder())), **elsewhere},
             errors=(OSError,),
+            parts=("name",),
         ),
         Call(
             "embed",
@@ -288,6 +294,7 @@ def run_calls() -> list[Call]:
                 **elsewhere,
             },
             errors=(OSError,),
+            parts=("name",),
         ),
     ]
 

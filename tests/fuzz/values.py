@@ -153,7 +153,8 @@ def ints(
                 yield shown(value), value
         if high is not None:
             for value in (high, 2**40, 2**63, 2**64, 10**30):
-                yield shown(value), value
+                if value >= high:
+                    yield shown(value), value
 
     return Kind(values, optional, extra)
 
