@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pickle
@@ -112,6 +113,9 @@ def read_torch(path: str | os.PathLike[str], name: str) -> Any:
 def write_aside(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Opens a file for writing that takes its name only when it is whole.
 
+    A process that is killed meanwhile leaves the unfinished file beside it, which
+    :func:`sweep_aside` deletes.
+
     Raises:
         OSError: If it cannot be written; then nothing is left behind, and a file that had the name
             before is untouched.
@@ -124,9 +128,44 @@ def write_aside(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        if error.filename is None and error.errno is not None:  # a full disk does not say which
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+    _sync_folder(path.parent)
+
+
+def sweep_aside(folder: Path) -> None:
+    """Deletes what killed processes left unfinished in a folder."""
+    for path in folder.glob(".*.tmp"):
+        process = path.name.split(".")[-2]
+        if process.isdecimal() and not is_running(int(process)):
+            path.unlink(missing_ok=True)
+
+
+def is_running(process: int) -> bool:
+    """Whether there is a process of this id."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a new name last through a power cut, where the system lets folders be opened."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 @contextmanager

@@ -244,6 +244,14 @@ def deep_supervision(
             raise ValueError(f"'{name}' must have shape [{num_nodes}] (got {list(value.shape)})")
     if target.dtype not in LABEL_DTYPES:
         raise TypeError(f"'target' must hold integer labels (got {target.dtype})")
+    with outermost() as values:
+        if values and criterion is F.cross_entropy:
+            wrong = ((target < 0) | (target >= scales[0].logits.size(1))) & (target != -100)
+            if bool(wrong.any()):
+                raise IndexError(
+                    f"'target' must lie in [0, {scales[0].logits.size(1)}) "
+                    f"(got {int(target[wrong][0])})"
+                )
     if not callable(criterion):
         raise TypeError(f"'criterion' must be callable (got {criterion!r})")
     check_number(share, "share", 0.0, 1.0)

@@ -16,7 +16,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from pyg_gunet.files import read_torch, write_aside
+from pyg_gunet.files import is_running, read_torch, sweep_aside, write_aside
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 RUN_FILES = (
@@ -167,6 +167,7 @@ class Checkpoints(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         self.created = missing[::-1]
         self.claimed = True
+        self._recover()
         old = [self.folder / name for name in RUN_FILES if (self.folder / name).exists()]
         if old and not self.goes_on:
             self.aside = self.folder / f".replaced-{os.getpid()}"
@@ -175,6 +176,19 @@ class Checkpoints(Callback):
                 os.replace(path, self.aside / path.name)
         if self.inherited is not None and self.inherited.is_file():
             shutil.copyfile(self.inherited, self.folder / BEST)
+
+    def _recover(self) -> None:
+        """Tidies up after runs that were killed: their unfinished files go, and the old run that
+        one had put aside comes back if it had no checkpoint of its own yet."""
+        sweep_aside(self.folder)
+        for aside in sorted(self.folder.glob(".replaced-*")):
+            process = aside.name.removeprefix(".replaced-")
+            if process.isdecimal() and is_running(int(process)):
+                continue
+            if not (self.folder / LAST).exists():
+                for path in aside.iterdir():
+                    os.replace(path, self.folder / path.name)
+            shutil.rmtree(aside)
 
     def _drop_aside(self) -> None:
         if self.aside is not None:
