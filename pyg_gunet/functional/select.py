@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,6 +59,15 @@ def num_kept(ratio: float | int, sizes: Tensor) -> Tensor:
     return torch.minimum(k, sizes.to(torch.long))
 
 
+def _kept_of_one(ratio: Any, num_nodes: int) -> int:
+    """:func:`num_kept` of one graph, in Python, but not cut at its size, which slicing does."""
+    check_ratio(ratio)
+    if isinstance(ratio, Integral):
+        return int(ratio)
+    # Also a symbolic size, which must not be compared.
+    return torch.sym_max(math.ceil(float(ratio) * num_nodes - ROUNDING), 1)
+
+
 def graph_sizes(batch: Tensor | None, num_nodes: int, device: torch.device) -> Tensor:
     """Number of nodes per graph, [B], int64; one graph where `batch` is None."""
     if batch is None:
@@ -109,14 +120,16 @@ def topk(
             check_same_device(score, "score", k=k)
     if min_score is not None:
         return _above(score, batch, min_score)
+    if k is None and ratio is None:
+        raise ValueError("'ratio' must be given where 'min_score' is None (got None)")
+    if batch is None:
+        # From the size alone where it can be: the number of a tensor waits for the device.
+        first = _kept_of_one(ratio, score.size(0)) if k is None else int(k)
+        return torch.sort(score, descending=True, stable=True).indices[:first]
     if k is None:
-        if ratio is None:
-            raise ValueError("'ratio' must be given where 'min_score' is None (got None)")
+        assert ratio is not None
         with outermost():
             k = num_kept(ratio, graph_sizes(batch, score.size(0), score.device))
-    if batch is None:
-        # Slicing waits for the device once; a boolean mask would as well.
-        return torch.sort(score, descending=True, stable=True).indices[: int(k)]
     sizes = graph_sizes(batch, score.size(0), score.device)
     order = torch.sort(score, descending=True, stable=True).indices
     batch, regroup = torch.sort(batch[order], stable=True)

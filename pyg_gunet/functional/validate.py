@@ -208,6 +208,8 @@ def check_positive_int(
 
 def check_num_nodes(num_nodes: Any, bytes_per_node: int = 16) -> None:
     """A number of nodes whose tensors fit into memory."""
+    if isinstance(num_nodes, torch.SymInt):  # `int` would make it a constant of the export
+        return
     check_positive_int(num_nodes, "num_nodes", 0)
     check_memory(bytes_per_node * int(num_nodes), "num_nodes", num_nodes)
 

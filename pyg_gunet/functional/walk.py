@@ -192,6 +192,7 @@ class WalkAdjacency(Structure):
             self.inverse_sqrt = (self.degree + 1.0).rsqrt()
 
     @classmethod
+    @torch.compiler.disable  # sparse kernels and scipy: opaque to a compiler
     def from_edge_index(
         cls,
         edge_index: Tensor,
@@ -216,6 +217,7 @@ class WalkAdjacency(Structure):
         return cls.from_adjacency(adjacency)
 
     @classmethod
+    @torch.compiler.disable
     def from_adjacency(cls, adjacency: Adjacency) -> WalkAdjacency:
         """Level 0 on a sparse adjacency of non-negative weights."""
         matrix = adjacency.transpose  # rows = targets, with unit diagonal
@@ -238,6 +240,7 @@ class WalkAdjacency(Structure):
         """Number of poolings above."""
         return 0 if self.parent is None else self.parent.level + 1
 
+    @torch.compiler.disable
     def pool(self, perm: Tensor) -> WalkAdjacency:
         """The level of the kept nodes `perm` [K].
 
@@ -251,6 +254,7 @@ class WalkAdjacency(Structure):
         cols = spgemm.transpose(rows) if self.symmetric else spgemm.columns_of(self.cols, perm)
         return WalkAdjacency(rows, cols, self.symmetric, self, perm)
 
+    @torch.compiler.disable
     def propagation(self) -> WalkPropagation:
         if self._propagation is None:
             self._propagation = WalkPropagation(self._convolution(2.0), self.num_nodes)
@@ -317,6 +321,7 @@ class WalkAdjacency(Structure):
             return self.perm
         return self.parent.index_in(ancestor)[self.perm]
 
+    @torch.compiler.disable
     def cover_edges(self) -> Tensor:
         """Edges [2, E'] that tell which nodes are near each other: those of the level above with
         every dropped node merged into its first kept neighbour, so never more than the graph's."""
@@ -328,6 +333,7 @@ class WalkAdjacency(Structure):
             self._cover = contract(self.parent.cover_edges(), self.perm, self.parent.num_nodes)
         return self._cover
 
+    @torch.compiler.disable
     def edges(self, loops: bool = False) -> tuple[Tensor, Tensor]:
         """As of any level, by source then target, but computed anew at each call where pooled.
 

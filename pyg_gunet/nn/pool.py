@@ -39,6 +39,10 @@ GATES = (None, "tanh", "sigmoid")
 DEFAULT_GATE = {"topk": "tanh", "spread": "sigmoid"}
 
 
+# Its rounds are as many as the graph asks for: a compiler would unroll and trace each.
+_spread = torch.compiler.disable(spread)
+
+
 class PoolOutput(NamedTuple):
     r"""What :class:`GPool` returns, in the order of PyG's :class:`TopKPooling`.
 
@@ -145,7 +149,7 @@ class GPoolSelect(Select):
             edge_index = edge_index.cover_edges()
         assert self.ratio is not None
         k = num_kept(self.ratio, graph_sizes(batch, y.size(0), y.device))
-        return spread(y, edge_index, k, batch, quantiles=self.quantiles)
+        return _spread(y, edge_index, k, batch, quantiles=self.quantiles)
 
     def forward(  # type: ignore[override]
         self, x: Tensor, batch: Tensor | None = None, edge_index: Tensor | None = None
