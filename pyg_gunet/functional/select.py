@@ -64,8 +64,10 @@ def _kept_of_one(ratio: Any, num_nodes: int) -> int:
     check_ratio(ratio)
     if isinstance(ratio, Integral):
         return int(ratio)
-    # Also a symbolic size, which must not be compared.
-    return torch.sym_max(math.ceil(float(ratio) * num_nodes - ROUNDING), 1)
+    share = float(ratio) * num_nodes - ROUNDING
+    if isinstance(share, torch.SymFloat):  # no comparison, and no `ceil`, goes into an export
+        return torch.sym_int(share) + 1
+    return max(math.ceil(share), 1)
 
 
 def graph_sizes(batch: Tensor | None, num_nodes: int, device: torch.device) -> Tensor:
