@@ -19,11 +19,29 @@ DATASETS = (
 )
 
 
+_PACKAGES = (
+    "pyg_gunet",
+    "python",
+    "torch",
+    "torch-geometric",
+    "torchmetrics",
+    "scipy",
+    "pytorch-lightning",
+    "torch-scatter",
+    "torch-sparse",
+    "pyg-lib",
+    "ogb",
+)
+
+
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *args: Any) -> None:
         from importlib.metadata import PackageNotFoundError, version
 
-        for name in ("pyg_gunet", "torch", "torch-geometric", "pytorch-lightning"):
+        for name in _PACKAGES:
+            if name == "python":
+                print(f"python {sys.version.split()[0]}")
+                continue
             try:
                 print(f"{name} {version(name)}")
             except PackageNotFoundError:
