@@ -17,7 +17,7 @@ from torch_geometric.transforms import LocalDegreeProfile
 from torch_geometric.utils import from_scipy_sparse_matrix, grid, remove_self_loops
 
 from pyg_gunet import graph_files
-from pyg_gunet.files import check_path, check_pickle, reading
+from pyg_gunet.files import check_labels, check_path, check_pickle, reading
 from pyg_gunet.functional.validate import check_positive_int
 
 PLANETOID = ("Cora", "CiteSeer", "PubMed")
@@ -277,6 +277,10 @@ def _tu(name: str, root: Path, kwargs: dict[str, Any]) -> InMemoryDataset:
         raise ValueError(f"'name' must be TU/NAME with a plain NAME (got {'TU/' + name!r})")
     base = _base(root, "tu", name)
     files = [f"{name}_{part}.txt" for part in ("A", "graph_indicator", "graph_labels")]
+    for part in ("node_labels", "edge_labels"):
+        check_labels(base / name / "raw" / f"{name}_{part}.txt")
+    most = 2**27  # graphs; each takes room, whether it has nodes or not
+    check_labels(base / name / "raw" / files[1], most)
     with reading(base / name, files):
         dataset = TUDataset(str(base), name, **kwargs)
         if dataset.num_node_features == 0 and dataset.num_node_attributes > 0:

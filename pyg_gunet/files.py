@@ -29,6 +29,9 @@ _ARRAY_PICKLES = {
 }
 
 
+MAX_LABELS = 10_000  # distinct labels of a node or an edge; each becomes a column
+
+
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if name not in _ARRAY_PICKLES.get(module, ()):
@@ -75,6 +78,30 @@ def check_pickle(path: Path, tensors: bool = False) -> None:
         raise ValueError(f"cannot read '{path}' as pickled arrays: {first_line(error)}") from error
 
 
+def check_labels(path: Path, most: int = MAX_LABELS) -> None:
+    """Refuses a text file of integers with a range beyond `most`, of which one-hot columns would
+    be made. A file that does not exist passes.
+
+    Raises:
+        ValueError: If it does, or if the file holds something else.
+    """
+    if not path.is_file():
+        return
+    low = high = None
+    try:
+        with open(path, encoding="ascii") as file:
+            for line in file:
+                for text in line.split(","):
+                    if text.strip():
+                        value = int(text[:40])
+                        low = value if low is None else min(low, value)
+                        high = value if high is None else max(high, value)
+    except ValueError as error:
+        raise ValueError(f"cannot read '{path}' as integers: {first_line(error)}") from error
+    if low is not None and high is not None and high - low >= most:
+        raise ValueError(f"'{path}' holds labels from {low} to {high}, more than {most}")
+
+
 def read_torch(path: str | os.PathLike[str], name: str) -> Any:
     """Reads what :func:`torch.save` wrote, with ``weights_only=True``, onto the CPU.
 
@@ -97,6 +124,9 @@ def read_torch(path: str | os.PathLike[str], name: str) -> Any:
             # torch.save stores without compression: a small file cannot blow up in memory.
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 raise ValueError("its entries are compressed")
+            # Nor by entries that share their bytes.
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                raise ValueError("its entries are larger than the file")
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ValueError(f"'{name}' cannot be read: {error.strerror} (got '{path}')") from error

@@ -12,7 +12,7 @@ from pyg_gunet.train.callbacks import Checkpoints
 
 
 def test_killed_twice_and_resumed():
-    command = [sys.executable, "-m", "tests.kill", "--times", "2", "--epochs", "40"]
+    command = [sys.executable, "-m", "tests.kill", "--times", "2", "--epochs", "25"]
     root = Path(__file__).parents[1]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(

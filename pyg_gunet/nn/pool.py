@@ -131,8 +131,9 @@ class GPoolSelect(Select):
                 batch = torch.zeros(x.size(0), dtype=torch.long, device=x.device)
             y = softmax(y, batch)
             return y, y
-        # Clamped: a projection of zeros scores every node 0 instead of NaN.
-        y = y / self.weight.norm(p=2).clamp(min=torch.finfo(y.dtype).tiny)
+        # A projection of zeros scores every node 0, with a finite gradient, instead of NaN.
+        norm = self.weight.norm(p=2)
+        y = y / norm.where(norm > 0, torch.ones_like(norm))
         gate = self.gate or DEFAULT_GATE[self.strategy]
         return y, torch.tanh(y) if gate == "tanh" else torch.sigmoid(y)
 
