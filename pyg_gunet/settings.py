@@ -75,6 +75,13 @@ class Settings:
     )
     dropout: float | None = _option(None, "dropout on hidden features", low=0, high=0.99)
     loss_fn: str | None = _option(None, "error to minimise: mse, sce (autoencode)")
+    mask: float | None = _option(
+        None,
+        "share of nodes whose features are hidden and predicted: masked auto-encoding (autoencode)",
+        above=0,
+        high=0.99,
+        task="autoencode",
+    )
     mi_weight: float = _option(
         0.0, "weight of the mutual information of latent nodes and their graphs (autoencode)", low=0
     )

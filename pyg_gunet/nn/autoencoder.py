@@ -21,6 +21,7 @@ from pyg_gunet.functional.validate import (
 )
 from pyg_gunet.nn.base import UNetBase
 from pyg_gunet.nn.levels import Hierarchy, Level, make_conv
+from pyg_gunet.nn.mask import MaskDecoder
 
 
 class GraphUNetAutoEncoder(UNetBase):
@@ -66,6 +67,12 @@ class GraphUNetAutoEncoder(UNetBase):
         max_degree (int, optional): See :class:`GraphUNet`. (default: 32)
         cached (bool, optional): See :class:`GraphUNet`. (default: False)
         quantiles (int, optional): See :class:`GPool`. (default: None)
+        mask (float, optional): The share of nodes that :meth:`masked` hides, in (0, 1). The model
+            then has what masked auto-encoding needs: a token in place of hidden features and a
+            decoder of one convolution, as in `GraphMAE <https://arxiv.org/abs/2205.10803>`_.
+            (default: None, no such parts)
+        replace (float, optional): The share of hidden nodes that get another node's features in
+            place of the token. (default: 0.05)
 
     Shapes:
         - **input:** `x` [N, in_channels], `edge_index` [2, E], `batch` [N] sorted or None,
@@ -108,6 +115,8 @@ class GraphUNetAutoEncoder(UNetBase):
         max_degree: int = 32,
         cached: bool = False,
         quantiles: int | None = None,
+        mask: float | None = None,
+        replace: float = 0.05,
     ) -> None:
         check_positive_int(hidden_channels, "hidden_channels")
         latent_channels = hidden_channels if latent_channels is None else latent_channels
@@ -153,7 +162,11 @@ class GraphUNetAutoEncoder(UNetBase):
         )
         self.head = MLP([hidden, hidden, in_channels], act=self.act, norm=None)
         self.edge_decoder = InnerProductDecoder() if edge_decoder is None else edge_decoder
-        self.finish(norm, depth, depth)
+        self.mask_decoder = None
+        if mask is not None:
+            self.mask_decoder = MaskDecoder(in_channels, hidden, conv, mask, replace)
+        more = [] if self.mask_decoder is None else [self.mask_decoder.conv]
+        self.finish(norm, depth, depth, more)
         self.reset_parameters()
 
     def encode(
@@ -224,6 +237,33 @@ class GraphUNetAutoEncoder(UNetBase):
             if level == "nodes":
                 return self._ascend(z, hierarchy)
             return global_mean_pool(z, hierarchy.levels[-1].batch)
+
+    def masked(
+        self,
+        x: Tensor,
+        edge_index: Tensor | Structure,
+        batch: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        r"""Hides the features of random nodes and predicts them: ``(x_hat [N, in_channels], mask
+        [N])``, for ``loss(x_hat, x, mask)``. Arguments as in :meth:`encode`.
+
+        Hidden nodes are hidden once more between the U and the decoder, which so has to read them
+        off their neighbours. A feature that is hidden cannot be copied, whatever `skip` is.
+
+        Raises:
+            ValueError: If the model was made without `mask`.
+        """
+        if self.mask_decoder is None:
+            raise ValueError("'mask' must be given to the model for masked features (got None)")
+        with outermost() as values:
+            check_features(x, self.in_channels, values)
+            seen, mask = self.mask_decoder.hide(x)
+            z, hierarchy = self.descend(
+                seen, edge_index, batch, edge_weight, self.skip != "none", values
+            )
+            h = self.mask_decoder.hide_again(self._ascend(z, hierarchy), mask)
+            return self.levels.convolve(self.mask_decoder.conv, h, hierarchy.levels[0]), mask
 
     def loss(self, x_hat: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
         r"""The reconstruction error, a scalar to minimise.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -100,16 +100,21 @@ class UNetBase(torch.nn.Module):
         self.up_norms: torch.nn.ModuleList | None = None
 
     def finish(
-        self, norm: str | Callable[[int], torch.nn.Module] | None, num_down: int, num_up: int
+        self,
+        norm: str | Callable[[int], torch.nn.Module] | None,
+        num_down: int,
+        num_up: int,
+        more: Sequence[torch.nn.Module] = (),
     ) -> None:
-        """Adds `num_down` and `num_up` normalisations and gets the levels ready."""
+        """Adds `num_down` and `num_up` normalisations and gets the levels ready, for `more`
+        convolutions, too."""
         if norm is not None:
             channels = self.hidden_channels
             self.down_norms = torch.nn.ModuleList(
                 make_norm(norm, channels) for _ in range(num_down)
             )
             self.up_norms = torch.nn.ModuleList(make_norm(norm, channels) for _ in range(num_up))
-        convs = [*self.down_convs, *self.up_convs]
+        convs = [*self.down_convs, *self.up_convs, *more]
         self.levels = LevelBuilder(
             convs, self.connect, self.max_products, self.pool_ratios, self.cached
         )
@@ -138,8 +143,10 @@ class UNetBase(torch.nn.Module):
             edge_index, edge_weight, x.size(0), weighted=self.levels.weighted
         )
         self.levels.check(x, edge_index, batch, edge_weight, values)
+        x, edge_index, edge_weight = self.corrupted(x, edge_index, edge_weight)
         level = self.levels.first(x, edge_index, batch, edge_weight)
         hierarchy = Hierarchy([level])
+        x = self.enter(x, hierarchy)
         x = self.down(x, level, 0)
         for i, pool in enumerate(self.pools):
             if keep_skips:
@@ -149,6 +156,16 @@ class UNetBase(torch.nn.Module):
             hierarchy.perms.append(perm)
             x = self.down(self.drop(x), level, i + 1)
         return x, hierarchy
+
+    def corrupted(
+        self, x: Tensor, edge_index: Tensor | Structure, edge_weight: Tensor | None
+    ) -> tuple[Tensor, Tensor | Structure, Tensor | None]:
+        """The input after what a training step leaves out of it."""
+        return x, edge_index, edge_weight
+
+    def enter(self, x: Tensor, hierarchy: Hierarchy) -> Tensor:
+        """What the first convolution of the way down reads."""
+        return x
 
     def check_latent(self, z: Tensor, hierarchy: Hierarchy, channels: int, values: bool) -> None:
         """The features `z` of the coarsest level, [K, channels], at the door of a decoder."""

@@ -71,11 +71,14 @@ class Hierarchy:
         perms (list[Tensor]): ``perms[l]`` [K] are the nodes of level l that level l + 1 keeps.
         skips (list[Tensor]): Features of the levels above the coarsest, where a model has skip
             connections; else empty, and no tensor in here was computed from features but `perms`.
+        stem (Tensor, optional): Features of the input graph before the first level, where a model
+            has a stem.
     """
 
     levels: list[Level] = field(default_factory=list)
     perms: list[Tensor] = field(default_factory=list)
     skips: list[Tensor] = field(default_factory=list)
+    stem: Tensor | None = None
 
     @property
     def depth(self) -> int:
@@ -292,11 +295,11 @@ def make_conv(
     return made
 
 
-def check_dropout(dropout: Any) -> float:
+def check_dropout(dropout: Any, name: str = "dropout") -> float:
     """A probability below one."""
-    check_number(dropout, "dropout", 0.0, 1.0)
+    check_number(dropout, name, 0.0, 1.0)
     if dropout == 1:
-        raise ValueError(f"'dropout' must be below 1, which drops every feature (got {dropout!r})")
+        raise ValueError(f"'{name}' must be below 1, which drops everything (got {dropout!r})")
     return float(dropout)
 
 

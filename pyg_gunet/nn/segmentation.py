@@ -88,6 +88,9 @@ class SegmentationUNet(GraphUNet):
             raise TypeError(f"'multi_scale' must be a bool (got {multi_scale!r})")
         check_positive_int(hidden_channels, "hidden_channels")
         check_memory(4 * hidden_channels * num_classes, "num_classes", num_classes)
+        for name, plain in (("residual", "input"), ("stem", False), ("propagate", 0)):
+            if kwargs.get(name, plain) != plain:
+                raise ValueError(f"'{name}' is an option of GraphUNet alone (got {kwargs[name]!r})")
         super().__init__(
             in_channels,
             hidden_channels,

@@ -15,7 +15,9 @@ from pyg_gunet.functional.validate import (
     outermost,
 )
 from pyg_gunet.nn.base import UNetBase
+from pyg_gunet.nn.corrupt import Corruption
 from pyg_gunet.nn.levels import Hierarchy, make_conv
+from pyg_gunet.nn.smooth import PageRank
 
 
 class GraphUNet(UNetBase):
@@ -56,6 +58,21 @@ class GraphUNet(UNetBase):
             later calls, whatever edges they pass, as in PyG's :class:`GCNConv`: for training on one
             graph. :meth:`reset_parameters` forgets it. (default: False)
         quantiles (int, optional): See :class:`GPool`. (default: None)
+        residual (str, optional): Where a skip connection is added: ``'input'``, before the
+            convolution of the way up, as in PyG, or ``'output'``, after it, as in the official
+            code. The latter ends in one more convolution. (default: ``'input'``)
+        stem (bool, optional): Whether one more convolution comes before the U and one after it, the
+            latter reading the U's output plus that of the former: the official code's outermost
+            skip connection. (default: False)
+        input_dropout (float, optional): Dropout on the entries of `x`. (default: 0.0)
+        node_dropout (float, optional): Dropout on whole rows of `x` (DropNode, `Feng et al. 2020
+            <https://arxiv.org/abs/2005.11079>`_). (default: 0.0)
+        edge_dropout (float, optional): The share of edges left out of a training step, an edge
+            together with its reverse (DropEdge, `Rong et al. 2020
+            <https://arxiv.org/abs/1907.10903>`_). (default: 0.0)
+        propagate (int, optional): Steps of personalised PageRank that the output takes along the
+            edges (`Gasteiger et al. 2019 <https://arxiv.org/abs/1810.05997>`_). (default: 0)
+        teleport (float, optional): Its share of the output itself at each step. (default: 0.1)
 
     The choices of `connect`:
 
@@ -108,6 +125,13 @@ class GraphUNet(UNetBase):
         max_degree: int = 32,
         cached: bool = False,
         quantiles: int | None = None,
+        residual: str = "input",
+        stem: bool = False,
+        input_dropout: float = 0.0,
+        node_dropout: float = 0.0,
+        edge_dropout: float = 0.0,
+        propagate: int = 0,
+        teleport: float = 0.1,
     ) -> None:
         check_positive_int(hidden_channels, "hidden_channels")
         check_positive_int(out_channels, "out_channels")
@@ -132,13 +156,45 @@ class GraphUNet(UNetBase):
         )
         self.out_channels = out_channels
         self.sum_res = sum_res
+        check_choice(residual, "residual", ("input", "output"))
+        if residual == "output" and not sum_res:
+            raise ValueError("'residual' must be 'input' where 'sum_res' is False (got 'output')")
+        check_choice(stem, "stem", (True, False))
+        self.residual = residual
+        self.corrupt = Corruption(input_dropout, node_dropout, edge_dropout)
+        self.smooth = PageRank(propagate, teleport)
         channels = hidden_channels
+        # The official code convolves once before the U and once after it.
+        self.stem = make_conv(conv, in_channels, channels) if stem else None
+        if stem:
+            self.down_convs[0] = make_conv(conv, channels, channels)
+        headed = stem or residual == "output"
+        self.head = make_conv(conv, channels, out_channels) if headed else None
         merged = channels if sum_res else 2 * channels
         for level in range(depth):
-            last = level == depth - 1
+            last = level == depth - 1 and not headed
             self.up_convs.append(make_conv(conv, merged, out_channels if last else channels))
-        self.finish(norm, depth + 1, depth - 1)
+        ends = [conv for conv in (self.stem, self.head) if conv is not None]
+        self.finish(norm, depth + 1, depth if headed else depth - 1, ends)
         self.reset_parameters()
+
+    def corrupted(
+        self, x: Tensor, edge_index: Tensor | Structure, edge_weight: Tensor | None
+    ) -> tuple[Tensor, Tensor | Structure, Tensor | None]:
+        x, edge_index, edge_weight = self.corrupt(x, edge_index, edge_weight)
+        if self.training and self.corrupt.edges and self.cached:
+            # A step's own graph: neither taken from the cache nor kept there.
+            cache, self.levels.cache = self.levels.cache, None
+            assert isinstance(edge_index, Tensor)
+            edge_index, edge_weight = self.levels.structure(x, edge_index, edge_weight), None
+            self.levels.cache = cache
+        return x, edge_index, edge_weight
+
+    def enter(self, x: Tensor, hierarchy: Hierarchy) -> Tensor:
+        if self.stem is None:
+            return x
+        hierarchy.stem = self.act(self.levels.convolve(self.stem, x, hierarchy.levels[0]))
+        return self.drop(hierarchy.stem)
 
     def forward(
         self,
@@ -187,16 +243,22 @@ class GraphUNet(UNetBase):
         for i in range(self.depth):
             x = self.climb(x, hierarchy, i)
             level = self.depth - 1 - i
-            if level > 0:
+            if level > 0 or self.head is not None:
                 x = self.act(self.normalise(self.up_norms, x, hierarchy.levels[level], i))
-        return x
+                x = x + hierarchy.skips[level] if self.residual == "output" else x
+        if self.head is not None:
+            x = x if hierarchy.stem is None else x + hierarchy.stem
+            x = self.levels.convolve(self.head, self.drop(x), hierarchy.levels[0])
+        return self.smooth(x, hierarchy.levels[0])
 
     def climb(self, x: Tensor, hierarchy: Hierarchy, i: int) -> Tensor:
         """The i-th step of the way up, to level ``depth - 1 - i``: unpools, joins the skip
         connection and convolves; no nonlinearity yet."""
         j = self.depth - 1 - i
         level, skip = hierarchy.levels[j], hierarchy.skips[j]
-        if self.sum_res:  # unpools onto the skip connection
+        if self.residual == "output":
+            x = self.unpool(x, hierarchy.perms[j], level.num_nodes)
+        elif self.sum_res:  # unpools onto the skip connection
             x = skip.index_add(0, hierarchy.perms[j], x.to(skip.dtype))
         else:
             x = torch.cat((skip, self.unpool(x, hierarchy.perms[j], level.num_nodes)), dim=-1)
