@@ -30,10 +30,10 @@ def missed(report: dict, root: Path) -> list[str]:
 
 
 def main(argv: list[str]) -> int:
-    path = Path(argv[0] if argv else "coverage.json")
-    report = json.loads(path.read_text())
-    total = sum(len(raises((path.parent / name).read_text())) for name in report["files"])
-    gone = missed(report, path.parent)
+    report = json.loads(Path(argv[0] if argv else "coverage.json").read_text())
+    root = Path.cwd()
+    total = sum(len(raises((root / name).read_text())) for name in report["files"])
+    gone = missed(report, root)
     for line in gone:
         print(line)
     percent = report["totals"]["percent_covered"]
