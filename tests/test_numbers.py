@@ -121,3 +121,13 @@ def test_same_seed_same_bits_for_any_number_of_workers(connect):
 def _graph(x: torch.Tensor, edge_index: torch.Tensor, mask: torch.Tensor) -> Data:
     first = int(mask.nonzero()[0])
     return Data(x=x[mask], edge_index=edge_index[:, mask[edge_index[0]]] - first)
+
+
+@pytest.mark.parametrize("connect", ["two_hop", "walk", "auto"])
+def test_counts_beyond_every_graph_keep_all(connect):
+    graph = random_graph(10, 30)
+    for count in (10**30, 10**400):
+        assert topk(torch.arange(10.0), count).numel() == 10
+        assert topk(torch.arange(10.0), count, torch.arange(10) // 5).numel() == 10
+        model = GraphUNet(3, 4, 2, 1, count, connect=connect)
+        assert model.encode(torch.randn(10, 3), graph.edge_index)[0].size(0) == 10

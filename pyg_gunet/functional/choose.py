@@ -103,7 +103,8 @@ def choose_connect(matrix: CSR, ratios: Sequence[float | int]) -> str:
 def _shares(ratios: Sequence[float | int], num_nodes: int) -> list[float]:
     shares, size = [], float(num_nodes)
     for ratio in ratios:
-        share = min(1.0, ratio / max(size, 1.0)) if isinstance(ratio, int) else float(ratio)
+        share = min(ratio, 2**62) / max(size, 1.0) if isinstance(ratio, int) else float(ratio)
+        share = min(share, 1.0)
         shares.append(share)
         size *= share
     return shares

@@ -63,7 +63,7 @@ def _kept_of_one(ratio: Any, num_nodes: int) -> int:
     """:func:`num_kept` of one graph, in Python, but not cut at its size, which slicing does."""
     check_ratio(ratio)
     if isinstance(ratio, Integral):
-        return int(ratio)
+        return min(int(ratio), 2**62)
     share = float(ratio) * num_nodes - ROUNDING
     if isinstance(share, torch.SymFloat):  # no comparison, and no `ceil`, goes into an export
         return torch.sym_int(share) + 1

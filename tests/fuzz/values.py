@@ -204,6 +204,6 @@ def anything(*bad: Any, optional: bool = False) -> Kind:
 def ratios(optional: bool = False) -> Kind:
     """A share in (0, 1] or a count of at least 1."""
     words = ("half", "", True, False, [0.5], (0.5,), {}, 1j, b"1")
-    bad = (0, 0.0, -0.0, -1, -0.5, 1.0001, 1.5, 2.5, 1e300, -(10**30), 2**63, 10**400)
+    bad = (0, 0.0, -0.0, -1, -0.5, 1.0001, 1.5, 2.5, 1e300, -(10**30))
     infinite = (float("nan"), float("inf"), float("-inf"))
     return Kind(lambda good, rng: ((shown(w), w) for w in (*words, *bad, *infinite)), optional)
