@@ -184,10 +184,8 @@ def check_ratio(ratio: Any, name: str = "ratio") -> None:
     if isinstance(ratio, bool) or not isinstance(ratio, Real):
         raise TypeError(f"'{name}' must be a float in (0, 1] or an int >= 1 (got {ratio!r})")
     if isinstance(ratio, Integral):
-        if not 1 <= ratio < 2**63:
-            raise ValueError(
-                f"'{name}' must be at least 1, below 2**63, as a count (got {ratio!r})"
-            )
+        if ratio < 1:
+            raise ValueError(f"'{name}' must be at least 1 as a count (got {ratio!r})")
     elif not 0.0 < float(ratio) <= 1.0:
         raise ValueError(f"'{name}' must lie in (0, 1] as a share (got {ratio!r})")
 
