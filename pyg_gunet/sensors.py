@@ -163,8 +163,8 @@ def _edges(
         weight = arrays["adjacency_data"]
     elif pos is not None:
         near = torch.cdist(pos, pos).argsort(dim=1)[:, 1 : NEIGHBOURS + 1]
-        rows = torch.arange(stations).repeat_interleave(near.size(1))
-        pairs = torch.stack([rows, near.reshape(-1)])
+        centre = torch.arange(stations).repeat_interleave(near.size(1))
+        pairs = torch.stack([centre, near.reshape(-1)])
         edge_index = torch.cat([pairs, pairs.flip(0)], dim=1).unique(dim=1)
         weight = np.ones(edge_index.size(1))
     else:

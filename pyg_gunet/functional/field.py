@@ -161,6 +161,6 @@ def distance_covariance(cov: Tensor, distance: Tensor) -> Tensor:
         found, _ = curve_fit(model, d, rho, p0=start, bounds=bounds, max_nfev=2000)
     except RuntimeError:  # no convergence: the start is a sane choice
         found = np.asarray(start)
-    smooth = model(distance.cpu().numpy(), *found)
-    smooth = torch.as_tensor(smooth, dtype=cov.dtype, device=cov.device)
+    fitted = model(distance.cpu().numpy(), *found)
+    smooth = torch.as_tensor(fitted, dtype=cov.dtype, device=cov.device)
     return smooth * deviation.unsqueeze(0) * deviation.unsqueeze(1)

@@ -47,7 +47,9 @@ class MaskDecoder(torch.nn.Module):
         r"""Resets all learnable parameters; the token starts at zero."""
         torch.nn.init.zeros_(self.token)
         self.lin.reset_parameters()
-        self.conv.reset_parameters()
+        reset = getattr(self.conv, "reset_parameters", None)
+        if callable(reset):
+            reset()
 
     def hide(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``(features [N, F], hidden [N])``: exactly ``round(share * N)`` nodes are hidden, at

@@ -80,7 +80,7 @@ class Impute(GraphModule):
         )
 
     def last_layer(self) -> Iterable[torch.nn.Parameter]:
-        return self.net.up_convs[-1].parameters()  # type: ignore[union-attr,operator]
+        return self.net.up_convs[-1].parameters()  # type: ignore[union-attr,operator,index]
 
     # The field -----------------------------------------------------------------------------------
 

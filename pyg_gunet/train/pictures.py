@@ -139,19 +139,19 @@ def draw_map(
     middle = pos.mean(0)  # longitudes around the middle of the network: no cut at the date line
     centre = torch.atan2(middle[1], middle[0])
     lon = torch.atan2(pos[:, 1], pos[:, 0]) - centre
-    lon = torch.atan2(lon.sin(), lon.cos()) + centre
-    lon = lon.rad2deg().numpy()
+    lon = torch.rad2deg(torch.atan2(lon.sin(), lon.cos()) + centre)
+    east = lon.numpy()
     there, heard = observed.numpy(), seen.numpy()
     value = truth.numpy()
     low, high = float(value[there].min()), float(value[there].max())
     figure = _figure(12, 3.6)
     axes = figure.subplots(1, 3, sharex=True, sharey=True)
     style = {"vmin": low, "vmax": high, "cmap": "coolwarm", "s": 28, "edgecolors": "0.3", "lw": 0.4}
-    axes[0].scatter(lon[there], lat[there], c=value[there], **style)
-    axes[1].scatter(lon[~heard], lat[~heard], c="none", s=28, edgecolors="0.7", lw=0.4)
-    axes[1].scatter(lon[heard], lat[heard], c=value[heard], **style)
+    axes[0].scatter(east[there], lat[there], c=value[there], **style)
+    axes[1].scatter(east[~heard], lat[~heard], c="none", s=28, edgecolors="0.7", lw=0.4)
+    axes[1].scatter(east[heard], lat[heard], c=value[heard], **style)
     whole = np.where(heard, value, filled.numpy())
-    drawn = axes[2].scatter(lon, lat, c=whole, **style)
+    drawn = axes[2].scatter(east, lat, c=whole, **style)
     stretch = 1 / max(float(np.cos(np.deg2rad(lat.mean()))), 0.1)
     for panel, title in zip(axes, ("truth", "seen", "filled in")):
         panel.set(title=title, xlabel="longitude", aspect=stretch)
