@@ -277,11 +277,11 @@ def _tu(name: str, root: Path, kwargs: dict[str, Any]) -> InMemoryDataset:
         raise ValueError(f"'name' must be TU/NAME with a plain NAME (got {'TU/' + name!r})")
     base = _base(root, "tu", name)
     files = [f"{name}_{part}.txt" for part in ("A", "graph_indicator", "graph_labels")]
-    for part in ("node_labels", "edge_labels"):
-        check_labels(base / name / "raw" / f"{name}_{part}.txt")
     most = 2**27  # graphs; each takes room, whether it has nodes or not
-    check_labels(base / name / "raw" / files[1], most)
     with reading(base / name, files):
+        for part in ("node_labels", "edge_labels"):
+            check_labels(base / name / "raw" / f"{name}_{part}.txt")
+        check_labels(base / name / "raw" / files[1], most)
         dataset = TUDataset(str(base), name, **kwargs)
         if dataset.num_node_features == 0 and dataset.num_node_attributes > 0:
             dataset = TUDataset(str(base), name, **{**kwargs, "use_node_attr": True})
