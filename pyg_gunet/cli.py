@@ -190,10 +190,14 @@ def _print_figures(figures: dict[str, Any]) -> None:
         print(
             f"  {figures['epochs']} epochs in {figures['seconds']} s, best: {figures['best_epoch']}"
         )
-    measure = next(key for key in ("mse", "test_accuracy", "test_mean_iou") if key in figures)
+    measures = ("mse", "test_accuracy", "test_mean_iou", "test_mae", "masked_loss")
+    measure = next(key for key in measures if key in figures)
     print(measure)
+    if measure == "test_mae":  # one per share of silent stations
+        print(f"  {'share silent':<28}" + "".join(f"{s:<10}" for s in figures[measure]))
     for name, value in {"ours": figures[measure], **figures["baselines"]}.items():
-        print(f"  {name:<28}{value:.4g}")
+        values = value.values() if isinstance(value, dict) else [value]
+        print(f"  {name:<28}" + "".join(f"{v:<10.4g}" for v in values).rstrip())
     for name in ("test_pixel_accuracy", "test_macro_f1", "instances_found"):
         if name in figures:
             print(f"{name:<30}{figures[name]:.4g}")

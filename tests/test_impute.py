@@ -175,13 +175,14 @@ def test_objects_in_a_file_do_not_run(tmp_path):
         read_sensors(tmp_path / "bad.npz")
 
 
-def test_fit_fills_a_users_own_network(tmp_path):
+def test_fit_fills_a_users_own_network(tmp_path, capsys):
     arrays = _network(days=120)
     np.savez(tmp_path / "net.npz", **arrays)
     out = tmp_path / "run"
-    options = ["--hidden-channels", "8", "--epochs", "2", "--depth", "1", "--quiet"]
+    options = ["--hidden-channels", "8", "--epochs", "2", "--depth", "1"]
     fit = ["fit", "--task", "impute", "--dataset", str(tmp_path / "net.npz"), "--out", str(out)]
     assert main([*fit, *options]) == 0
+    assert "Gaussian field" in capsys.readouterr().out
     figures = json.loads((out / "metrics.json").read_text())
     for share in ("0.25", "0.5", "0.75"):
         assert figures["test_mae"][share] < figures["baselines"]["day's mean"][share]

@@ -83,3 +83,12 @@ def test_probe_reads_separable_classes_and_chooses_by_validation():
     wrong = probe(h, shuffled, part == 0, part == 1, part == 2)
     assert wrong["epoch"] == found["epoch"]
     assert wrong["test_accuracy"] == 0.0
+
+
+@pytest.mark.parametrize("dataset", ["karate", "ring"])
+def test_fit_masked(tmp_path, capsys, dataset):
+    from pyg_gunet.cli import main
+
+    fit = ["fit", "--task", "autoencode", "--mask", "0.5", "--dataset", dataset, "--epochs", "2"]
+    assert main([*fit, "--hidden-channels", "8", "--out", str(tmp_path / "run")]) == 0
+    assert "masked_loss" in capsys.readouterr().out
