@@ -107,7 +107,6 @@ def load(name: str, root: str | os.PathLike[str] = "data", **kwargs: Any) -> InM
     if not isinstance(name, (str, os.PathLike)):
         raise TypeError(f"'name' must be a str (got {name!r})")
     name = os.fspath(name)
-    check_path(name, "name")
     check_path(root, "root")
     if name in _IN_MEMORY:
         if kwargs:

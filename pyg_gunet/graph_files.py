@@ -82,7 +82,7 @@ def _check_path(path: Path, max_bytes: int) -> None:
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"'path' must end in one of {', '.join(SUFFIXES)} (got '{path}')")
     if not path.is_file():
-        raise FileNotFoundError(f"'path' does not exist (got '{path}')")
+        raise FileNotFoundError(f"'path' names no file (got '{path}')")
     if path.stat().st_size > max_bytes:
         raise ValueError(
             f"'{path}' has {path.stat().st_size} bytes, more than 'max_bytes' ({max_bytes})"
