@@ -258,6 +258,7 @@ def deep_supervision(
     if not callable(criterion):
         raise TypeError(f"'criterion' must be callable (got {criterion!r})")
     check_number(share, "share", 0.0, 1.0)
+    target = target.long()
     total = scales[0].logits.new_zeros(())
     for level, (logits, node) in enumerate(scales):
         arguments = () if weight is None else (weight[node],)

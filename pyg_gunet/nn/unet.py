@@ -135,6 +135,7 @@ class GraphUNet(UNetBase):
     ) -> None:
         check_positive_int(hidden_channels, "hidden_channels")
         check_positive_int(out_channels, "out_channels")
+        check_memory(4 * hidden_channels**2, "hidden_channels", hidden_channels)
         check_memory(4 * hidden_channels * out_channels, "out_channels", out_channels)
         check_choice(sum_res, "sum_res", (True, False))
         super().__init__(

@@ -339,7 +339,7 @@ def decoder_calls() -> list[Call]:
             lambda: deep_supervision,
             {
                 "scales": (scales, anything([], 3, "x", [1], X)),
-                "target": (BATCH, tensors(dtypes="int", low=0, high=3)),
+                "target": (BATCH, tensors(dtypes="label", low=0, high=3)),
                 "criterion": (torch.nn.functional.cross_entropy, anything(None, 3, "ce")),
                 "weight": (None, anything(3, "x", X, optional=True)),
                 "share": (0.5, numbers(0.0, 1.0)),

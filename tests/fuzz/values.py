@@ -118,7 +118,7 @@ def tensors(
         if dtypes == "float":
             bad += [float("inf"), float("-inf")] * finite + [float("nan")] * nan
         if low is not None:
-            bad += [low - 1, low - 1e9] if dtypes == "float" else [low - 1, low - 100]
+            bad += [low - 1, low - 1e9] if dtypes == "float" else [low - 1, low - 99]
             if good.dtype == torch.int64:
                 bad += [-(2**40), -(2**63)]
         if high is not None:
