@@ -108,15 +108,15 @@ def draw_hierarchy(
         shown = first.batch.cpu() == graph
     if not bool(shown.any()) or (first.batch is None and graph):
         raise ValueError(f"'graph' must be one of the batch (got {graph})")
-    place = _layout(hierarchy, shown, seed) if pos is None else _plane(pos, first.num_nodes)
+    place: Any = _layout(hierarchy, shown, seed) if pos is None else _plane(pos, first.num_nodes)
     place = place - place[shown.numpy()].mean(0)
     place = place / max(np.abs(place[shown.numpy()]).max(), 1e-12)
 
     figure = Figure(figsize=(6, 2 + 2.2 * hierarchy.depth), dpi=120, layout="constrained")
     axes: Any = figure.add_subplot(projection="3d")
     for level in range(hierarchy.depth + 1):
-        kept = hierarchy.kept(level).cpu()
-        kept = kept[shown[kept]].numpy()
+        nodes = hierarchy.kept(level).cpu()
+        kept = nodes[shown[nodes]].numpy()
         points = np.column_stack([place[kept], np.full(len(kept), float(level))])
         lines = _lines(hierarchy, level, place, shown.numpy())
         if len(lines) <= MAX_EDGES:

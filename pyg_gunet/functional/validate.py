@@ -198,9 +198,9 @@ def check_positive_int(
         return
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"'{name}' must be an int (got {value!r})")
-    if value < minimum:
+    if int(value) < minimum:
         raise ValueError(f"'{name}' must be at least {minimum} (got {value!r})")
-    if maximum is not None and value > maximum:
+    if maximum is not None and int(value) > maximum:
         raise ValueError(f"'{name}' must be at most {maximum} (got {value!r})")
 
 

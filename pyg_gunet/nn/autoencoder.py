@@ -307,12 +307,9 @@ class GraphUNetAutoEncoder(UNetBase):
         """
         with outermost() as values:
             check_features(h, None, values, name="h")
-            for name, edges in (
-                ("pos_edge_index", pos_edge_index),
-                ("neg_edge_index", neg_edge_index),
-            ):
-                if edges is not None or name == "pos_edge_index":
-                    check_edge_index(edges, h.size(0), values, name=name)
+            check_edge_index(pos_edge_index, h.size(0), values, name="pos_edge_index")
+            if neg_edge_index is not None:
+                check_edge_index(neg_edge_index, h.size(0), values, name="neg_edge_index")
         return GAE(torch.nn.Identity(), self.edge_decoder).recon_loss(
             h, pos_edge_index, neg_edge_index
         )

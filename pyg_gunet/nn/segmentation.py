@@ -239,9 +239,8 @@ def deep_supervision(
     if not scales:
         raise ValueError("'scales' must hold at least one level (got none)")
     num_nodes = scales[0].logits.size(0)
-    for name, value in (("target", target), ("weight", weight)):
-        if value is None and name == "weight":
-            continue
+    labelled = {"target": target} if weight is None else {"target": target, "weight": weight}
+    for name, value in labelled.items():
         check_tensor(value, name)
         if value.shape != (num_nodes,):
             raise ValueError(f"'{name}' must have shape [{num_nodes}] (got {list(value.shape)})")
