@@ -27,6 +27,15 @@ settings.register_profile(
 settings.load_profile("seeded")
 
 
+@pytest.fixture(autouse=True)
+def no_process_group_left() -> Iterator[None]:
+    """A group that a test leaves behind would hang the next one that starts processes."""
+    yield
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+        pytest.fail("a process group was left initialised")
+
+
 class Graph(NamedTuple):
     """A graph as tensors; `edge_weight` is None where unweighted."""
 
