@@ -365,6 +365,7 @@ def _trainer(
 def _train(
     trainer: Any, module: GraphModule, splits: Splits, resume: str | None, interrupt: Interrupt
 ) -> None:
+    grouped = _group_size() > 0
     with warnings.catch_warnings():
         # Lightning's advice on workers and on logging, which does not fit graphs in memory.
         warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
@@ -375,6 +376,18 @@ def _train(
             if interrupt.pressed:
                 raise KeyboardInterrupt from error
             raise
+        finally:
+            # A group of this process alone (strategy='ddp' with one device) would outlive the run
+            # and hinder the caller's next one; a larger one ends with its processes.
+            if not grouped and _group_size() == 1:
+                torch.distributed.destroy_process_group()
+
+
+def _group_size() -> int:
+    """The number of processes in the default process group; 0 where there is none."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_world_size()
+    return 0
 
 
 def _read_checkpoint(path: PathLike, name: str) -> dict[str, Any]:
