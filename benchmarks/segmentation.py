@@ -1,6 +1,7 @@
 """Node segmentation: speed of the scores, quality of the networks, border weights.
 
     python segmentation.py --name speed     # four scores against torchmetrics and numpy
+    python segmentation.py --name graphs    # image to graph, and border weights
     python segmentation.py --name digits    # IoU on pixel graphs of digits, by network
     python segmentation.py --name nuclei --root DIR   # instances found with border weights
 
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from _common import parser, write_json
 
-CASES = ("speed", "digits", "nuclei")
+CASES = ("speed", "graphs", "digits", "nuclei")
 
 
 def main() -> None:
@@ -30,6 +31,10 @@ def main() -> None:
         import _segmentation_speed as speed
 
         records += speed.run(args.quick, args.seeds or 5)
+    if args.name in (None, "graphs"):
+        import _segmentation_graphs as graphs
+
+        records += graphs.run(args.quick, args.seeds or 5)
     if args.name in (None, "digits"):
         import _segmentation_digits as digits
 
