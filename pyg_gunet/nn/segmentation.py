@@ -88,7 +88,12 @@ class SegmentationUNet(GraphUNet):
             raise TypeError(f"'multi_scale' must be a bool (got {multi_scale!r})")
         check_positive_int(hidden_channels, "hidden_channels")
         check_memory(4 * hidden_channels * num_classes, "num_classes", num_classes)
-        for name, plain in (("residual", "input"), ("stem", False), ("propagate", 0)):
+        for name, plain in (
+            ("residual", "input"),
+            ("stem", False),
+            ("propagate", 0),
+            ("readout", None),
+        ):
             if kwargs.get(name, plain) != plain:
                 raise ValueError(f"'{name}' is an option of GraphUNet alone (got {kwargs[name]!r})")
         super().__init__(
@@ -114,6 +119,7 @@ class SegmentationUNet(GraphUNet):
         edge_index: Tensor | Structure,
         batch: Tensor | None = None,
         edge_weight: Tensor | None = None,
+        batch_size: int | None = None,
     ) -> Tensor:
         r"""The class scores of every node: logits [N, num_classes].
 
@@ -122,7 +128,9 @@ class SegmentationUNet(GraphUNet):
             edge_index (Tensor or Structure): Edges, [2, E], or a prepared adjacency.
             batch (Tensor, optional): Sorted graph id per node, [N]. (default: None, one graph)
             edge_weight (Tensor, optional): Edge weights, [E]. (default: None, all ones)
+            batch_size (int, optional): Of :class:`GraphUNet` with `readout` alone, here None.
         """
+        self._check_batch_size(batch_size)
         return self.scales(x, edge_index, batch, edge_weight)[0].logits
 
     def scales(
@@ -152,7 +160,7 @@ class SegmentationUNet(GraphUNet):
             features.append(x)
         return features[::-1]
 
-    def _decode(self, x: Tensor, hierarchy: Hierarchy) -> Tensor:
+    def _decode(self, x: Tensor, hierarchy: Hierarchy, batch_size: int | None = None) -> Tensor:
         return self._score(self._ascend(x, hierarchy), hierarchy)[0].logits
 
     def _score(self, features: list[Tensor], hierarchy: Hierarchy) -> list[Scale]:

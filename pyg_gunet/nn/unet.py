@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch_geometric.nn import MLP
 
 from pyg_gunet.functional.structure import Structure
 from pyg_gunet.functional.validate import (
@@ -17,6 +18,7 @@ from pyg_gunet.functional.validate import (
 from pyg_gunet.nn.base import UNetBase
 from pyg_gunet.nn.corrupt import Corruption
 from pyg_gunet.nn.levels import Hierarchy, make_conv
+from pyg_gunet.nn.readout import HierarchicalReadout, make_readout
 from pyg_gunet.nn.smooth import PageRank
 
 
@@ -59,8 +61,8 @@ class GraphUNet(UNetBase):
             graph. :meth:`reset_parameters` forgets it. (default: False)
         quantiles (int, optional): See :class:`GPool`. (default: None)
         residual (str, optional): Where a skip connection is added: ``'input'``, before the
-            convolution of the way up, as in PyG, or ``'output'``, after it, as in the official
-            code. The latter ends in one more convolution. (default: ``'input'``)
+            convolution of the way up, as in PyG, ``'output'``, after it, as in the official code,
+            which ends in one more convolution, or ``'none'``, nowhere. (default: ``'input'``)
         stem (bool, optional): Whether one more convolution comes before the U and one after it, the
             latter reading the U's output plus that of the former: the official code's outermost
             skip connection. (default: False)
@@ -73,6 +75,12 @@ class GraphUNet(UNetBase):
         propagate (int, optional): Steps of personalised PageRank that the output takes along the
             edges (`Gasteiger et al. 2019 <https://arxiv.org/abs/1810.05997>`_). (default: 0)
         teleport (float, optional): Its share of the output itself at each step. (default: 0.1)
+        readout (str or HierarchicalReadout, optional): One output per graph in place of one per
+            node: the mean, the maximum and the sum of the node states of every level, those of the
+            coarsest and those of the way up, go to a perceptron of two layers. Levels are side by
+            side (``'cat'``, as in the official code) or added up (``'sum'``, as `Cangea et al. 2018
+            <https://arxiv.org/abs/1811.01287>`_ do); see :class:`HierarchicalReadout` for other
+            choices. (default: None)
 
     The choices of `connect`:
 
@@ -93,7 +101,7 @@ class GraphUNet(UNetBase):
     Shapes:
         - **input:** `x` [N, in_channels], `edge_index` [2, E], `batch` [N] sorted or None,
           `edge_weight` [E] or None
-        - **output:** [N, out_channels]
+        - **output:** [N, out_channels], or [B, out_channels] with `readout`
 
     Raises:
         ValueError, TypeError, IndexError: On bad input, naming the argument and the value.
@@ -103,6 +111,10 @@ class GraphUNet(UNetBase):
         >>> x, edge_index = torch.randn(10, 16), torch.randint(10, (2, 30))
         >>> model(x, edge_index).shape
         torch.Size([10, 7])
+        >>> batch = torch.tensor([0] * 6 + [1] * 4)
+        >>> inside = batch[edge_index[0]] == batch[edge_index[1]]
+        >>> GraphUNet(16, 32, 3, depth=2, readout="cat")(x, edge_index[:, inside], batch).shape
+        torch.Size([2, 3])
     """
 
     def __init__(
@@ -132,6 +144,7 @@ class GraphUNet(UNetBase):
         edge_dropout: float = 0.0,
         propagate: int = 0,
         teleport: float = 0.1,
+        readout: str | HierarchicalReadout | None = None,
     ) -> None:
         check_positive_int(hidden_channels, "hidden_channels")
         check_positive_int(out_channels, "out_channels")
@@ -157,9 +170,11 @@ class GraphUNet(UNetBase):
         )
         self.out_channels = out_channels
         self.sum_res = sum_res
-        check_choice(residual, "residual", ("input", "output"))
-        if residual == "output" and not sum_res:
-            raise ValueError("'residual' must be 'input' where 'sum_res' is False (got 'output')")
+        check_choice(residual, "residual", ("input", "output", "none"))
+        if residual != "input" and not sum_res:
+            raise ValueError(
+                f"'residual' must be 'input' where 'sum_res' is False (got {residual!r})"
+            )
         check_choice(stem, "stem", (True, False))
         self.residual = residual
         self.corrupt = Corruption(input_dropout, node_dropout, edge_dropout)
@@ -169,14 +184,22 @@ class GraphUNet(UNetBase):
         self.stem = make_conv(conv, in_channels, channels) if stem else None
         if stem:
             self.down_convs[0] = make_conv(conv, channels, channels)
-        headed = stem or residual == "output"
+        self.readout = make_readout(readout)
+        if readout is not None and propagate:
+            raise ValueError(f"'propagate' must be 0 with a 'readout' (got {propagate!r})")
+        headed = (stem or residual == "output") and readout is None
         self.head = make_conv(conv, channels, out_channels) if headed else None
         merged = channels if sum_res else 2 * channels
         for level in range(depth):
-            last = level == depth - 1 and not headed
+            last = level == depth - 1 and not headed and readout is None
             self.up_convs.append(make_conv(conv, merged, out_channels if last else channels))
+        self.mlp = None
+        if self.readout is not None:
+            read = self.readout.out_channels([channels] * (depth + 1))
+            check_memory(4 * read * channels, "hidden_channels", hidden_channels)
+            self.mlp = MLP([read, channels, out_channels], dropout=dropout, act=self.act, norm=None)
         ends = [conv for conv in (self.stem, self.head) if conv is not None]
-        self.finish(norm, depth + 1, depth if headed else depth - 1, ends)
+        self.finish(norm, depth + 1, depth if headed or self.mlp else depth - 1, ends)
         self.reset_parameters()
 
     def corrupted(
@@ -203,18 +226,23 @@ class GraphUNet(UNetBase):
         edge_index: Tensor | Structure,
         batch: Tensor | None = None,
         edge_weight: Tensor | None = None,
+        batch_size: int | None = None,
     ) -> Tensor:
-        r"""The output of every node, [N, out_channels].
+        r"""The output of every node, [N, out_channels], or with `readout` of every graph, [B,
+        out_channels].
 
         Args:
             x (Tensor): Node features, [N, in_channels].
             edge_index (Tensor or Structure): Edges, [2, E], or a prepared adjacency.
             batch (Tensor, optional): Sorted graph id per node, [N]. (default: None, one graph)
             edge_weight (Tensor, optional): Edge weights, [E]. (default: None, all ones)
+            batch_size (int, optional): The number of graphs B, for `readout`.
+                (default: None, up to the last graph that has a node)
         """
         with outermost() as values:
-            z, hierarchy = self.descend(x, edge_index, batch, edge_weight, True, values)
-            return self._decode(z, hierarchy)
+            self._check_batch_size(batch_size)
+            z, hierarchy = self.descend(x, edge_index, batch, edge_weight, self.keeps_skips, values)
+            return self._decode(z, hierarchy, batch_size)
 
     def encode(
         self,
@@ -227,26 +255,43 @@ class GraphUNet(UNetBase):
         hidden_channels] and what the way up needs, the kept nodes (`hierarchy.perms`) among it.
         Arguments as in :meth:`forward`."""
         with outermost() as values:
-            return self.descend(x, edge_index, batch, edge_weight, True, values)
+            return self.descend(x, edge_index, batch, edge_weight, self.keeps_skips, values)
 
-    def decode(self, z: Tensor, hierarchy: Hierarchy) -> Tensor:
+    def decode(self, z: Tensor, hierarchy: Hierarchy, batch_size: int | None = None) -> Tensor:
         r"""The way up: ``decode(*encode(...))`` is :meth:`forward`.
 
         Args:
             z (Tensor): Features of the coarsest level, [K, hidden_channels].
             hierarchy (Hierarchy): From :meth:`encode`.
+            batch_size (int, optional): As in :meth:`forward`. (default: None)
         """
         with outermost() as values:
+            self._check_batch_size(batch_size)
             self.check_latent(z, hierarchy, self.hidden_channels, values)
-            return self._decode(z, hierarchy)
+            return self._decode(z, hierarchy, batch_size)
 
-    def _decode(self, x: Tensor, hierarchy: Hierarchy) -> Tensor:
+    @property
+    def keeps_skips(self) -> bool:
+        """Whether the way up reads anything of the way down beside the coarsest level."""
+        return self.residual != "none"
+
+    def _check_batch_size(self, batch_size: int | None) -> None:
+        if batch_size is not None and self.readout is None:
+            raise ValueError(f"'batch_size' goes with a 'readout' (got {batch_size!r})")
+
+    def _decode(self, x: Tensor, hierarchy: Hierarchy, batch_size: int | None = None) -> Tensor:
+        states = [x]
         for i in range(self.depth):
             x = self.climb(x, hierarchy, i)
             level = self.depth - 1 - i
-            if level > 0 or self.head is not None:
+            if level > 0 or self.head is not None or self.mlp is not None:
                 x = self.act(self.normalise(self.up_norms, x, hierarchy.levels[level], i))
                 x = x + hierarchy.skips[level] if self.residual == "output" else x
+            states.append(x)
+        if self.readout is not None and self.mlp is not None:
+            states[-1] = x if hierarchy.stem is None else x + hierarchy.stem
+            batches = [level.batch for level in hierarchy.levels]
+            return self.mlp(self.drop(self.readout(states[::-1], batches, batch_size)))
         if self.head is not None:
             x = x if hierarchy.stem is None else x + hierarchy.stem
             x = self.levels.convolve(self.head, self.drop(x), hierarchy.levels[0])
@@ -256,13 +301,16 @@ class GraphUNet(UNetBase):
         """The i-th step of the way up, to level ``depth - 1 - i``: unpools, joins the skip
         connection and convolves; no nonlinearity yet."""
         j = self.depth - 1 - i
-        level, skip = hierarchy.levels[j], hierarchy.skips[j]
-        if self.residual == "output":
+        level = hierarchy.levels[j]
+        if self.residual != "input":
             x = self.unpool(x, hierarchy.perms[j], level.num_nodes)
         elif self.sum_res:  # unpools onto the skip connection
+            skip = hierarchy.skips[j]
             x = skip.index_add(0, hierarchy.perms[j], x.to(skip.dtype))
         else:
-            x = torch.cat((skip, self.unpool(x, hierarchy.perms[j], level.num_nodes)), dim=-1)
+            x = torch.cat(
+                (hierarchy.skips[j], self.unpool(x, hierarchy.perms[j], level.num_nodes)), dim=-1
+            )
         return self.levels.convolve(self.up_convs[i], self.drop(x), level)
 
     def __repr__(self) -> str:

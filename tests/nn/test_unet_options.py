@@ -11,6 +11,7 @@ from tests.conftest import random_batch, random_graph
 
 OPTIONS = [
     {"residual": "output"},
+    {"residual": "none"},
     {"stem": True},
     {"stem": True, "residual": "output", "norm": "batch"},
     {"stem": True, "sum_res": False, "connect": "walk"},
@@ -61,6 +62,18 @@ def test_stem_and_output_residual_by_hand():
     bottom = act(model.down_convs[1](down * y.tanh().view(-1, 1), edge_index, ones))
     up = act(model.up_convs[0](bottom, edge_index, ones)) + down
     expected = model.head(up + stem, edge_index, ones)
+    torch.testing.assert_close(model(x, edge_index), expected)
+
+
+def test_no_skip_connection_by_hand():
+    torch.manual_seed(8)
+    edge_index = to_undirected(random_graph(9, 20, weighted=False, loops=False).edge_index)
+    x = torch.randn(9, 4)
+    model = GraphUNet(4, 6, 3, 1, residual="none").eval()
+    z, hierarchy = model.encode(x, edge_index)
+    assert hierarchy.skips == []
+    up = torch.zeros(9, 6).index_copy(0, hierarchy.perms[0], z)
+    expected = model.up_convs[0](up, edge_index, torch.ones(edge_index.size(1)))
     torch.testing.assert_close(model(x, edge_index), expected)
 
 
@@ -131,6 +144,7 @@ def test_dropped_edges_do_not_stay_in_the_cache():
     [
         ({"residual": "both"}, "'residual'.*'both'"),
         ({"residual": "output", "sum_res": False}, "'residual'.*'sum_res'"),
+        ({"residual": "none", "sum_res": False}, "'residual'.*'sum_res'.*'none'"),
         ({"stem": 2}, "'stem'.*2"),
         ({"input_dropout": 1.0}, "'input_dropout'.*1.0"),
         ({"node_dropout": -0.1}, "'node_dropout'.*-0.1"),
