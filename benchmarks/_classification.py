@@ -1,0 +1,170 @@
+"""What the classification benchmarks share: runs kept in a CSV file, draws of configurations, the
+search by successive halving, and the table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from _common import record, table
+
+FIELDS = ("name", "system", "config", "seed", "val", "val_loss", "epoch", "test", "seconds")
+SEARCH = 1000  # the first seed of the search; test seeds count from 0
+
+Config = dict[str, Any]
+Row = dict[str, float | None]
+Train = Callable[[str, Config, int, bool], Row]
+
+
+class Runs:
+    """The runs of one data set, one line of a CSV file each, made where they are missing.
+
+    Args:
+        path (Path): The file.
+        name (str): The data set.
+        train (callable, optional): ``(system, config, seed, final) -> row`` makes a run; only a
+            `final` one reads the test part. None reads the file alone.
+        budget (float, optional): No run is started after so many seconds.
+    """
+
+    def __init__(self, path: Path, name: str, train: Train | None, budget: float | None) -> None:
+        self.path, self.name, self.train = path, name, train
+        self.end = None if budget is None else time.monotonic() + budget
+        self.rows: dict[tuple[str, str, int], Row] = {}
+        if path.exists():
+            with path.open() as file:
+                for row in csv.DictReader(file):
+                    if row["name"] == name:
+                        key = row["system"], row["config"], int(row["seed"])
+                        self.rows[key] = {f: float(row[f]) if row[f] else None for f in FIELDS[4:]}
+
+    def get(self, system: str, config: Config, seed: int) -> Row | None:
+        """A run's figures; None where it was not made and none is to be made."""
+        key = system, json.dumps(config), seed
+        late = self.end is not None and time.monotonic() > self.end
+        if key not in self.rows and self.train is not None and not late:
+            final = seed < SEARCH
+            row = self.train(system, config, seed, final)
+            assert (row["test"] is not None) == final
+            self.rows[key] = row
+            new = not self.path.exists()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", newline="") as file:
+                writer = csv.writer(file)
+                if new:
+                    writer.writerow(FIELDS)
+                writer.writerow([self.name, *key, *(row[f] for f in FIELDS[4:])])
+            shown = f"val {row['val']:.1f} epoch {row['epoch']:.0f} {row['seconds']:.1f} s"
+            print(system, key[1], seed, shown, flush=True)
+        return self.rows.get(key)
+
+
+def draws(
+    system: str, first: Sequence[Config], space: dict[str, Sequence[Any]], count: int
+) -> list[Config]:
+    """`count` distinct configurations: `first`, the published ones, then random draws from
+    `space`, the same whenever asked for this system."""
+    generator = random.Random(system)
+    found = list(first[:count])
+    while len(found) < count:
+        config = {key: generator.choice(values) for key, values in space.items()}
+        if config not in found:
+            found.append(config)
+    return found
+
+
+Choice = tuple[Config, float, float]
+
+
+def search(
+    runs: Runs, system: str, trials: Sequence[Config], stages: Sequence[tuple[int, int]]
+) -> Choice | None:
+    """Successive halving: each stage ``(keep, seeds)`` gives the `keep` best so far `seeds` seeds.
+
+    Best is highest mean validation accuracy, ties by validation loss.
+
+    Returns:
+        The configuration that ends best, its mean accuracy and minus its mean loss; None where a
+        run is missing.
+    """
+    ranked: list[Choice] = [(config, 0.0, 0.0) for config in trials]
+    for keep, seeds in stages:
+        found = []
+        for config, *_ in ranked[:keep]:
+            rows = [runs.get(system, config, SEARCH + seed) for seed in range(seeds)]
+            done = [row for row in rows if row is not None]
+            if len(done) == seeds:
+                val, loss = (statistics.mean(_float(row[f]) for row in done) for f in FIELDS[4:6])
+                found.append((config, val, -loss))
+        if len(found) < min(keep, len(ranked)):
+            return None
+        ranked = sorted(found, key=lambda item: item[1:], reverse=True)
+    return ranked[0]
+
+
+def best_of(choices: dict[str, Choice], systems: Sequence[str]) -> str | None:
+    """The system whose search ended best on validation; None where one has not ended."""
+    if not systems or any(system not in choices for system in systems):
+        return None
+    return max(systems, key=lambda system: choices[system][1:])
+
+
+def run_all(
+    runs: Runs,
+    trials: dict[str, list[Config]],
+    stages: Sequence[tuple[int, int]],
+    seeds: int,
+    benchmark: str,
+    ours: Sequence[str] = (),
+) -> tuple[str, list[dict[str, Any]]]:
+    """Searches for every system, then trains the choices on the test seeds, seed by seed.
+
+    No test seed is trained before all searches have ended. `ours` are the systems of which the best
+    on validation is also shown as ``ours``.
+
+    Returns:
+        The table and the records.
+    """
+    choices = {}
+    for system in trials:
+        choice = search(runs, system, trials[system], stages)
+        if choice is not None:
+            choices[system] = choice
+    if len(choices) < len(trials):
+        missing = [system for system in trials if system not in choices]
+        return f"search not finished: {', '.join(missing)}", []
+    tests: dict[str, list[float]] = {system: [] for system in trials}
+    for seed in range(seeds):
+        for system in trials:
+            row = runs.get(system, choices[system][0], seed)
+            if row is not None:
+                tests[system].append(_float(row["test"]))
+    best = best_of(choices, ours)
+    if best is not None:
+        choices["ours"], tests["ours"] = choices[best], tests[best]
+    lines, records = [], []
+    for system, (config, val, _) in choices.items():
+        values = tests[system]
+        if not values:
+            continue
+        text, count = json.dumps(config), len(values)
+        mean, std = statistics.mean(values), statistics.stdev(values) if count > 1 else 0.0
+        lines.append([system, text, f"{val:.1f}", f"{mean:.2f} +- {std:.2f}", count])
+        where = benchmark, runs.name, system
+        records += [
+            record(*where, "test_accuracy", mean, std, count),
+            record(*where, "search_val_accuracy", val, None, stages[-1][1]),
+            record(*where, "configuration", text),
+        ]
+    return table(["system", "chosen", "validation %", "test accuracy %", "seeds"], lines), records
+
+
+def _float(value: float | None) -> float:
+    assert value is not None
+    return value
