@@ -97,23 +97,25 @@ def _covered(read: Estimate, truth: float) -> bool:
 
 def coverage_two_sample(seed: int, quick: bool) -> Iterator[Reading]:
     """KL 2 of shifted normals: log-ratios are normal themselves."""
+    repeats = 20 if quick else REPEATS
     torch.manual_seed(20_000 + seed)
     hits = 0
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         r_p, r_q = 2 * (torch.randn(400) + 2) - 2, 2 * torch.randn(400) - 2
         hits += _covered(two_sample_readout(r_p, r_q), 2.0)
-    yield Reading("classifier", 0.95, hits / REPEATS, math.sqrt(0.95 * 0.05 / REPEATS), 0.0)
+    yield Reading("classifier", 0.95, hits / repeats, math.sqrt(0.95 * 0.05 / repeats), 0.0)
 
 
 def coverage_pairs(seed: int, quick: bool) -> Iterator[Reading]:
     """MI 2 in five dimensions, 200 pairs."""
+    repeats = 20 if quick else REPEATS
     rho, hits = math.sqrt(1 - math.exp(-4 / 5)), 0
     task = mi.staircase(2.0, dim=5)
-    for i in range(REPEATS):
+    for i in range(repeats):
         x, y = task.sample(200, 1000 * (30 + seed) + i)
         scores = _gaussian_scores(x, y, rho)
         hits += _covered(pair_readout(dense_pairs(scores, torch.arange(200))), task.truth)
-    yield Reading("classifier", 0.95, hits / REPEATS, math.sqrt(0.95 * 0.05 / REPEATS), 0.0)
+    yield Reading("classifier", 0.95, hits / repeats, math.sqrt(0.95 * 0.05 / repeats), 0.0)
 
 
 def _pooled(graphs: int, rho: float, n: int = 10, d: int = 4) -> tuple[Tensor, Tensor, Tensor]:
@@ -130,18 +132,19 @@ def _pooled_truth(rho: float, n: int = 10, d: int = 4) -> float:
 
 def coverage_nodes(seed: int, quick: bool) -> Iterator[Reading]:
     """Nodes against graphs, rho 0.8, 60 graphs; beside it nodes counted as independent."""
+    repeats = 20 if quick else REPEATS
     torch.manual_seed(40_000 + seed)
     truth, share = _pooled_truth(0.8), 0.64 + 0.36 / 10
     hits, naive = 0, 0
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         x, y, batch = _pooled(60, 0.8)
         scores = _gaussian_scores(x, y / math.sqrt(share), math.sqrt(share))
         hits += _covered(pair_readout(dense_pairs(scores, batch, torch.full((60,), 10.0))), truth)
         pos = scores.gather(1, batch.unsqueeze(1))
         naive += _covered(two_sample_readout(pos[:, 0], pos[:, 0]), truth)
-    error = math.sqrt(0.95 * 0.05 / REPEATS)
-    yield Reading("classifier", 0.95, hits / REPEATS, error, 0.0)
-    yield Reading("not clustered", 0.95, naive / REPEATS, error, 0.0)
+    error = math.sqrt(0.95 * 0.05 / repeats)
+    yield Reading("classifier", 0.95, hits / repeats, error, 0.0)
+    yield Reading("not clustered", 0.95, naive / repeats, error, 0.0)
 
 
 # -- trained critics -------------------------------------------------------------------------------
@@ -160,7 +163,7 @@ def kl_shifted(truth: float) -> Callable[[int, bool], Iterator[Reading]]:
         start = time.process_time()
         critic = KLCritic(10, 64)
         # Fresh samples cannot be learned by heart: train to the end of the decay.
-        steps = 300 if quick else 2000
+        steps = 40 if quick else 2000
         fit_critic(critic, sample, steps, val=[sample(20_000)], lr=3e-3, patience=None)
         seconds = time.process_time() - start
         p, q = sample(20_000)
@@ -179,7 +182,7 @@ def kl_scaled(seed: int, quick: bool) -> Iterator[Reading]:
 
     start = time.process_time()
     critic = KLCritic(10, 64, base="gaussian")
-    fit_critic(critic, sample, 200 if quick else 1000, val=[sample(20_000)])
+    fit_critic(critic, sample, 40 if quick else 1000, val=[sample(20_000)])
     seconds = time.process_time() - start
     p, q = sample(20_000)
     zero, wide = torch.zeros(10), torch.full((10,), 4.0).log()
@@ -194,7 +197,7 @@ def kl_equal(seed: int, quick: bool) -> Iterator[Reading]:
     torch.manual_seed(70_000 + seed)
     start = time.process_time()
     critic = KLCritic(10, 64)
-    fit_critic(critic, (torch.randn(1000, 10), torch.randn(1000, 10)), 200 if quick else 2000)
+    fit_critic(critic, (torch.randn(1000, 10), torch.randn(1000, 10)), 40 if quick else 2000)
     seconds = time.process_time() - start
     p, q = torch.randn(1000, 10), torch.randn(1000, 10)
     for name in ("classifier", "dv"):
@@ -214,7 +217,7 @@ def staircase(seed: int, quick: bool) -> Iterator[Reading]:
     for level in (2.0, 4.0, 6.0, 8.0, 10.0):
         task = mi.staircase(level)
         start = time.process_time()
-        steps = 200 if quick else 2500
+        steps = 40 if quick else 2500
         fit_critic(critic, fresh(task, 64, seed), steps, lr=5e-3, patience=None)
         seconds = time.process_time() - start
         x, y = task.sample(6400, 90_000 + seed)
@@ -235,7 +238,7 @@ def telescoping(task: mi.Task) -> Callable[[int, bool], Iterator[Reading]]:
         dim = task.sample(2, 0)[0].size(1)
         start = time.process_time()
         critic = TelescopingCritic(dim, dim, 64)
-        steps = 200 if quick else 2500
+        steps = 40 if quick else 2500
         fit_critic(critic, fresh(task, 256, seed), steps, lr=5e-3, patience=None)
         seconds = time.process_time() - start
         yield _reading(
@@ -252,7 +255,7 @@ def nodes(rho: float) -> Callable[[int, bool], Iterator[Reading]]:
         torch.manual_seed(110_000 + seed)
         start = time.process_time()
         critic = MutualInformationCritic(4, 4, 64)
-        steps = 200 if quick else 1200
+        steps = 40 if quick else 1200
         fit_critic(critic, lambda: _pooled(64, rho), steps, lr=5e-3, patience=None)
         seconds = time.process_time() - start
         read = critic.estimate(*_pooled(1500, rho))
@@ -274,7 +277,7 @@ def sizes(seed: int, quick: bool) -> Iterator[Reading]:
         torch.manual_seed(120_000 + seed)
         start = time.process_time()
         critic = MutualInformationCritic(2, 1, 64, size_weighted=weighted)
-        fit_critic(critic, sample, 200 if quick else 500, lr=5e-3)
+        fit_critic(critic, sample, 40 if quick else 500, lr=5e-3)
         seconds = time.process_time() - start
         system = "classifier" if weighted else "negatives not weighted"
         yield _reading(system, 0.0, critic.estimate(*sample(1000)), seconds)
@@ -308,7 +311,7 @@ def ours(task: mi.Task, system: str) -> Callable[[int, bool], Iterator[Reading]]
         fit_critic(
             critic,
             data["train"],
-            200 if quick else 2000,
+            40 if quick else 2000,
             val=data["val"],
             batch_size=128,
             lr=5e-3,
@@ -338,7 +341,7 @@ def peer(task: mi.Task, python: str) -> Callable[[int, bool], Iterator[Reading]]
             np.savez(path, **arrays)
             command = [python, str(Path(__file__).with_name("_mi_peer.py")), str(path)]
             command += ["--estimators", *PEERS, "--seed", str(seed)]
-            command += ["--steps", "200" if quick else "2000"]
+            command += ["--steps", "40" if quick else "2000"]
             out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         for line in out.splitlines():
             row = json.loads(line)
