@@ -1,16 +1,14 @@
 """Sparse products for connectivity: scipy's kernels on the CPU, torch.sparse on a GPU.
 
 torch's own CSR @ CSR product leaks memory on the CPU, and it runs on one thread. scipy's kernels
-take zero-copy views of the tensors and give the interpreter lock back, so blocks of rows run on
-threads. They are called without scipy's matrix objects, which on small graphs cost more than the
-products. Where a level has filled up, BLAS multiplies it many times faster than any sparse kernel
-does.
+take zero-copy views of the tensors. They are called without scipy's matrix objects, which on small
+graphs cost more than the products. Where a level has filled up, BLAS multiplies it many times
+faster than any sparse kernel does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,14 +19,14 @@ from scipy.sparse import _sparsetools as kernels
 from torch import Tensor
 from torch_geometric.utils import coalesce, cumsum
 
+from pyg_gunet.functional.row_blocks import multiply_rows
+
 # Measured on two cores of a server CPU. A sparse product is one multiplication with its scattered
 # addition, a dense one a multiply-add inside BLAS; only their ratio decides.
 SPARSE_RATE = 3.0e8
 DENSE_RATE = 2.5e10
 # Below this many products, threads cost more than they bring.
 THREADS_FROM = 2_000_000
-# Up to this many products memory for all of them is cheaper than a pass that counts the entries.
-COUNT_FROM = 4_000_000
 # Every product may make one entry of the result: 4-byte index, 4-byte value, twice while merging.
 BYTES_PER_ENTRY = 16
 # Squares of values under this vanish in float32 after few levels; there a dense product would lose
@@ -270,51 +268,9 @@ def _scipy_product(left: CSR, right: CSR, products: int) -> CSR:
     rows, columns = left.shape[0], right.shape[1]
     if min(products, rows * columns) >= 2**31:  # beyond 4-byte indices: scipy widens them
         return from_scipy(to_scipy(left) @ to_scipy(right))
-    threads = torch.get_num_threads()
-    if threads == 1 or products < THREADS_FROM:
-        return _from_arrays(_block_product(left, right, 0, rows), (rows, columns))
-    # Blocks of rows with equal shares of the products; a few per thread even out the estimate.
-    work = _products_before(left, right)
-    targets = np.linspace(0, work[-1], 2 * threads + 1)[1:-1]
-    cuts = np.unique(np.concatenate([[0], np.searchsorted(work, targets), [rows]]))
-    with ThreadPoolExecutor(threads) as pool:
-        blocks = list(
-            pool.map(lambda ab: _block_product(left, right, *ab), zip(cuts[:-1], cuts[1:]))
-        )
-    offsets = np.cumsum([0] + [block[1].size for block in blocks], dtype=np.int32)
-    indptr = np.concatenate(
-        [[0], *(block[0][1:] + start for block, start in zip(blocks, offsets))], dtype=np.int32
-    )
-    indices = np.concatenate([block[1] for block in blocks])
-    values = np.concatenate([block[2] for block in blocks])
-    return _from_arrays((indptr, indices, values), (rows, columns))
-
-
-def _products_before(left: CSR, right: CSR) -> np.ndarray:
-    """The number of products before each row of ``left @ right``, and their total: [rows + 1]."""
-    length = np.diff(right.indptr.numpy())
-    total = np.concatenate([[0], np.cumsum(length[left.indices.numpy()], dtype=np.int64)])
-    return total[left.indptr.numpy()]
-
-
-def _block_product(left: CSR, right: CSR, lo: int, hi: int) -> tuple[np.ndarray, ...]:
-    """Rows `lo` to `hi` of ``left @ right``: indptr, indices, values."""
-    a_ptr, a_col, a_val = (part.numpy() for part in left.parts)
-    b = tuple(part.numpy() for part in right.parts)
-    a_ptr = a_ptr[lo : hi + 1]  # positions are absolute, so a block of rows needs no copy
-    rows, columns = int(hi - lo), right.shape[1]
-    bound = int(np.diff(b[0])[a_col[a_ptr[0] : a_ptr[-1]]].sum()) if rows else 0
-    bound = min(bound, rows * columns)
-    if bound > COUNT_FROM:
-        bound = kernels.csr_matmat_maxnnz(rows, columns, a_ptr, a_col, b[0], b[1])
-    indptr = np.empty(rows + 1, dtype=a_ptr.dtype)
-    indices = np.empty(bound, dtype=a_ptr.dtype)
-    values = np.empty(bound, dtype=a_val.dtype)
-    kernels.csr_matmat(rows, columns, a_ptr, a_col, a_val, *b, indptr, indices, values)
-    nnz = int(indptr[-1])
-    if 2 * nnz < bound:  # give the unused half back
-        return indptr, indices[:nnz].copy(), values[:nnz].copy()
-    return indptr, indices[:nnz], values[:nnz]
+    threads = 1 if products < THREADS_FROM else torch.get_num_threads()
+    factors = (tuple(part.numpy() for part in matrix.parts) for matrix in (left, right))
+    return _from_arrays(multiply_rows(*factors, columns, threads), (rows, columns))
 
 
 def _with_cancelled(product: CSR, left: CSR, right: CSR) -> CSR:
