@@ -2,6 +2,7 @@
 
 import pyg_gunet.train.autoencode
 import pyg_gunet.train.classify
+import pyg_gunet.train.classify_graphs
 import pyg_gunet.train.impute
 import pyg_gunet.train.segment  # noqa: F401  (all register their task)
 from pyg_gunet.settings import Settings
