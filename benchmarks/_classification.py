@@ -31,10 +31,18 @@ class Runs:
         train (callable, optional): ``(system, config, seed, final) -> row`` makes a run; only a
             `final` one reads the test part. None reads the file alone.
         budget (float, optional): No run is started after so many seconds.
+        only (sequence, optional): The systems of which runs are made. Default: all.
     """
 
-    def __init__(self, path: Path, name: str, train: Train | None, budget: float | None) -> None:
-        self.path, self.name, self.train = path, name, train
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        train: Train | None,
+        budget: float | None,
+        only: Sequence[str] | None = None,
+    ) -> None:
+        self.path, self.name, self.train, self.only = path, name, train, only
         self.end = None if budget is None else time.monotonic() + budget
         self.rows: dict[tuple[str, str, int], Row] = {}
         if path.exists():
@@ -48,6 +56,7 @@ class Runs:
         """A run's figures; None where it was not made and none is to be made."""
         key = system, json.dumps(config), seed
         late = self.end is not None and time.monotonic() > self.end
+        late = late or (self.only is not None and system not in self.only)
         if key not in self.rows and self.train is not None and not late:
             final = seed < SEARCH
             row = self.train(system, config, seed, final)

@@ -19,7 +19,7 @@ EPOCHS, LR, PATIENCE, EVERY = 200, 0.01, 50, 2
 # The part of a configuration that is of training; the rest is of the model.
 SHARED: dict[str, tuple[Any, ...]] = {
     "dropout": (0.5, 0.6, 0.8),
-    "weight_decay": (5e-4, 1e-3, 5e-3),
+    "weight_decay": (5e-4, 1e-3, 2e-3),
     "drop": ("entries", "nodes"),
     "edge_dropout": (0.0, 0.3),
     "consistent": (False, True),

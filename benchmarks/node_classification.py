@@ -119,6 +119,7 @@ def main() -> None:
     p = parser(__doc__ or "")
     p.add_argument("--csv", type=Path, default=None, help="one line per run")
     p.add_argument("--budget", type=float, default=None, help="start no run after these seconds")
+    p.add_argument("--system", nargs="*", choices=tuple(SPACES), help="make runs of these alone")
     p.add_argument("--table", action="store_true", help="print what the CSV file holds")
     args = p.parse_args()
     torch.set_num_threads(1)
@@ -133,7 +134,7 @@ def main() -> None:
         model = functools.partial(make, system, config, data)
         return train(data, model, config, seed, epochs, final)
 
-    runs = Runs(path, name, None if data is None else run, args.budget)
+    runs = Runs(path, name, None if data is None else run, args.budget, args.system)
     count, stages = (QUICK_TRIALS, QUICK_STAGES) if args.quick else (TRIALS, STAGES)
     trials = {
         system: draws(system, [first], space, count) for system, (first, space) in SPACES.items()
