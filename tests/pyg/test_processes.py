@@ -17,8 +17,8 @@ from torch_geometric.data import Batch, Data
 
 from pyg_gunet.settings import Settings
 from pyg_gunet.train import fit, loading
+from pyg_gunet.train.launch import launched, one_by_one
 from pyg_gunet.train.loading import EpochSampler, SharedBatches, graph_loader, place
-from pyg_gunet.train.run import _launched, _one_by_one
 from tests.pyg import two_fits
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -77,11 +77,11 @@ def test_processes_read_files_one_by_one(tmp_path, monkeypatch):
     fcntl = pytest.importorskip("fcntl", reason="needs locks on folders")
     monkeypatch.setenv("LOCAL_RANK", "1")
     other = os.open(tmp_path, os.O_RDONLY)
-    with _one_by_one(str(tmp_path)), pytest.raises(BlockingIOError):
+    with one_by_one(str(tmp_path)), pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)  # given back
     os.close(other)
-    with pytest.raises(FileNotFoundError, match="mine"), _one_by_one(str(tmp_path / "missing")):
+    with pytest.raises(FileNotFoundError, match="mine"), one_by_one(str(tmp_path / "missing")):
         raise FileNotFoundError("mine")  # an error of what is done inside is not lost
 
 
@@ -92,10 +92,10 @@ def test_torchrun_sets_the_number_of_processes(monkeypatch):
         "WORLD_SIZE": "12",
     }.items():
         monkeypatch.setenv(name, value)
-    settings = _launched(Settings(devices=2))
+    settings = launched(Settings(devices=2))
     assert (settings.devices, settings.hosts) == (4, 3)
     monkeypatch.delenv("TORCHELASTIC_RUN_ID")
-    assert _launched(Settings(devices=2)).devices == 2
+    assert launched(Settings(devices=2)).devices == 2
 
 
 @pytest.mark.parametrize(
