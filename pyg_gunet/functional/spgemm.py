@@ -269,8 +269,8 @@ def _scipy_product(left: CSR, right: CSR, products: int) -> CSR:
     if min(products, rows * columns) >= 2**31:  # beyond 4-byte indices: scipy widens them
         return from_scipy(to_scipy(left) @ to_scipy(right))
     threads = 1 if products < THREADS_FROM else torch.get_num_threads()
-    factors = (tuple(part.numpy() for part in matrix.parts) for matrix in (left, right))
-    return _from_arrays(multiply_rows(*factors, columns, threads), (rows, columns))
+    a, b = (tuple(part.numpy() for part in matrix.parts) for matrix in (left, right))
+    return _from_arrays(multiply_rows(a, b, columns, threads), (rows, columns))
 
 
 def _with_cancelled(product: CSR, left: CSR, right: CSR) -> CSR:
