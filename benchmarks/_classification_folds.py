@@ -21,7 +21,7 @@ from torch_geometric.loader import DataLoader
 
 from pyg_gunet.datasets import load
 
-EPOCHS, PATIENCE, BATCH, LR = 150, 30, 64, 0.005
+EPOCHS, PATIENCE, BATCH, LR = 100, 25, 64, 0.01
 FIELDS = (
     "name", "system", "seed", "fold", "config", "val", "val_loss", "epoch", "test", "seconds"
 )  # fmt: skip

@@ -103,17 +103,14 @@ def report(
     """Accuracy on the test graphs, beside the most frequent class of the training graphs."""
     y = torch.cat([labels(data) for data in splits.train.dataset])  # type: ignore[attr-defined]
     majority = y.bincount().argmax()
-    right, constant, val = [], [], []
-    for loader, found in ((splits.test, right), (splits.val, val)):
-        for data in loader:
-            found.append(module(data).argmax(-1) == labels(data))
-            if loader is splits.test:
-                constant.append(labels(data) == majority)
-    figures = {
-        "test_accuracy": torch.cat(right).double().mean().item(),
-        "val_accuracy": torch.cat(val).double().mean().item(),
-        "baselines": {"majority class": torch.cat(constant).double().mean().item()},
-    }
+    figures: dict[str, Any] = {}
+    for name, loader in (("test", splits.test), ("val", splits.val)):
+        pairs = [(module(data).argmax(-1), labels(data)) for data in loader]
+        pred, target = (torch.cat(parts) for parts in zip(*pairs))
+        figures[f"{name}_accuracy"] = (pred == target).double().mean().item()
+        if name == "test":
+            share = (target == majority).double().mean().item()
+            figures["baselines"] = {"majority class": share}
     return figures, []
 
 
