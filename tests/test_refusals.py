@@ -1,0 +1,282 @@
+"""Refusals that no other test comes upon: each names the argument, and what was wrong with it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch_geometric.data import Data
+
+from pyg_gunet import GraphUNet, GraphUNetAutoEncoder, ToSuperpixels, load, to_label_image
+from pyg_gunet.datasets import GraphDataset, split_indices
+from pyg_gunet.files import check_path, read_torch, reading
+from pyg_gunet.functional.divergence import dv_loss, kl_gaussian, pair_readout
+from pyg_gunet.functional.divergence.pairs import PairScores
+from pyg_gunet.functional.field import condition
+from pyg_gunet.functional.segmentation import part_iou
+from pyg_gunet.images import load_tiles
+from pyg_gunet.nn.critic import KLCritic, fit_critic
+from pyg_gunet.ogb_sets import _split
+from pyg_gunet.sensors import read_sensors, sensor_graphs
+from pyg_gunet.settings import Settings
+from pyg_gunet.train import fit
+from pyg_gunet.train.callbacks import Interrupt
+from pyg_gunet.train.launch import check_sharing, train
+from pyg_gunet.train.run import _changed, _load_weights
+from pyg_gunet.train.segment import defaults
+from pyg_gunet.transforms import ToGrid
+
+NODES = torch.zeros(2, dtype=torch.long)
+ONE, TWO, THREE = torch.zeros(1), torch.zeros(2), torch.zeros(3)
+EDGES = torch.tensor([[0, 1], [1, 0]])
+PAIRS = PairScores(TWO, torch.zeros(2, 2), torch.ones(2, 2), torch.arange(2), torch.ones(2))
+TRUE = torch.ones(2, 2, dtype=torch.bool)
+READINGS = {"values": np.random.default_rng(0).random((12, 4))}
+TINY = {"hidden_channels": 8, "epochs": 1, "accelerator": "cpu"}
+
+
+def joined(**arrays: np.ndarray) -> None:
+    sensor_graphs({**READINGS, **arrays}, "net")
+
+
+def from_another_image() -> None:
+    data = ToGrid()(torch.rand(1, 2, 3))
+    data.image_size = torch.tensor([[3, 3]])
+    to_label_image(torch.arange(6), data)
+
+
+def cached_with_learned_weights() -> None:
+    weight = torch.ones(2, requires_grad=True)
+    GraphUNet(1, 2, 1, 1, cached=True)(torch.zeros(2, 1), EDGES, None, weight)
+
+
+CALLS = {
+    "shares": (lambda: split_indices(9, shares=(0.5,)), TypeError, r"'shares'.*\(0\.5,\)"),
+    "path": (lambda: check_path("", "out"), ValueError, "'out' must name a file"),
+    "null byte": (lambda: check_path("a\0b", "out"), ValueError, r"'out'.*a\\x00b"),
+    "broadcast": (
+        lambda: kl_gaussian(TWO, torch.eye(2), THREE, torch.eye(3)),
+        ValueError,
+        r"'mean_p' and 'mean_q' must broadcast.*\[2\] and \[3\]",
+    ),
+    "scalar mean": (
+        lambda: kl_gaussian(torch.tensor(1.0), torch.eye(1), ONE, torch.eye(1)),
+        ValueError,
+        r"'mean_p' must have shape \[\.\.\., d\]",
+    ),
+    "log_mean": (lambda: dv_loss(TWO, TWO, log_mean=TWO), ValueError, r"'log_mean'.*\[2\]"),
+    "no pairs": (lambda: pair_readout(3, "dv"), TypeError, "'pairs'.*int"),
+    "mask": (lambda: pair_readout(PAIRS, "dv"), TypeError, "'mask' must be boolean.*float32"),
+    "seen": (
+        lambda: condition(TWO, torch.eye(2), torch.zeros(2, 2), torch.ones(2, 2)),
+        ValueError,
+        "'seen' must be boolean.*float32",
+    ),
+    "seen of another shape": (
+        lambda: condition(TWO, torch.eye(2), torch.zeros(3, 2), TRUE),
+        ValueError,
+        r"'seen'.*\[2, 2\] and 'x' of \[3, 2\]",
+    ),
+    "parts": (
+        lambda: part_iou(NODES, NODES, NODES, torch.zeros(1).long(), [1]),
+        TypeError,
+        "'parts' must hold sequences of int.*1",
+    ),
+    "edge_decoder": (
+        lambda: GraphUNetAutoEncoder(3, 4, edge_decoder=3),
+        TypeError,
+        "'edge_decoder'.*3",
+    ),
+    "conv": (
+        lambda: GraphUNet(3, 4, 2, 1, conv=lambda channels: None),
+        TypeError,
+        r"'conv' must take \(in_channels, out_channels\)",
+    ),
+    "cached": (cached_with_learned_weights, ValueError, "'edge_weight'.*'cached'"),
+    "sample of one row": (
+        lambda: fit_critic(KLCritic(1, 4), (ONE[None], ONE[None]), 1),
+        ValueError,
+        r"'sample' must hold two rows.*\[1, 1\]",
+    ),
+    "val": (
+        lambda: fit_critic(KLCritic(1, 4), (torch.zeros(4, 1), torch.ones(4, 1)), 1, val=[]),
+        TypeError,
+        r"'val'.*\[\]",
+    ),
+    "no file of readings": (lambda: read_sensors("none.npz"), FileNotFoundError, "none.npz"),
+    "few times": (lambda: joined(values=np.ones((9, 4))), ValueError, "at least 10 times.*9 and 4"),
+    "edges without a weight each": (
+        lambda: joined(edge_index=np.array([[0], [1]]), edge_weight=np.ones(2)),
+        ValueError,
+        r"'edge_weight' \[E\].*\[2, 1\] and \[2\]",
+    ),
+    "negative weight": (
+        lambda: joined(edge_index=np.array([[0], [1]]), edge_weight=-np.ones(1)),
+        ValueError,
+        "'edge_weight' of 'net' must be finite",
+    ),
+    "slic": (lambda: ToSuperpixels(9, sharpness=1), TypeError, "'sharpness'.*slic"),
+    "another image": (from_another_image, ValueError, "'label' must have 9 rows.*6"),
+    "changes": (
+        lambda: _changed(Settings().as_dict(), {"colour": 1}),
+        ValueError,
+        r"'changes'.*\['colour'\]",
+    ),
+    "positions": (
+        lambda: defaults(
+            Settings(task="segment", dataset="toy", skip="sum", positions="append"),
+            GraphDataset("toy", [Data(x=torch.zeros(2, 1), edge_index=EDGES)]),
+        ),
+        ValueError,
+        "'positions' need 'pos', which 'toy' has not",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_refused(name):
+    call, error, match = CALLS[name]
+    with pytest.raises(error, match=match):
+        call()
+
+
+@pytest.mark.parametrize(
+    "changes, match",
+    [
+        ({"mask": 0.5, "mi_weight": 1.0}, "'mi_weight' does not go with 'mask'"),
+        ({"mask": 0.5, "kl_weight": 1.0}, "'kl_weight' does not go with 'mask'"),
+        ({"task": "impute"}, "'task' impute needs readings over time"),
+    ],
+)
+def test_settings_that_contradict_each_other(tmp_path, changes, match):
+    with pytest.raises(ValueError, match=match):
+        fit(Settings(dataset="ring", **TINY, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+# Files --------------------------------------------------------------------------------------------
+
+
+def test_a_disk_that_fails_while_reading(tmp_path, monkeypatch):
+    def fail(path):
+        raise OSError(5, "Input/output error")
+
+    (tmp_path / "a.pt").write_bytes(b"x")
+    monkeypatch.setattr("pyg_gunet.files.zipfile.ZipFile", fail)
+    with pytest.raises(ValueError, match="'ckpt' cannot be read: Input/output error"):
+        read_torch(tmp_path / "a.pt", "ckpt")
+
+
+def test_an_integer_beyond_every_float(tmp_path):
+    import networkx as nx
+
+    graph = nx.path_graph(3)
+    nx.set_node_attributes(graph, 10**400, "height")
+    nx.write_graphml(graph, tmp_path / "a.graphml")
+    with pytest.raises(ValueError, match="'height' of .* must be finite"):
+        load(tmp_path / "a.graphml")
+
+
+def test_no_image_and_several_in_one_file(tmp_path):
+    from skimage import io
+
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+    with pytest.raises(FileNotFoundError, match="images' holds no image"):
+        load_tiles(tmp_path)
+    stack = np.zeros((2, 6, 5, 3), dtype=np.uint8)
+    io.imsave(tmp_path / "images" / "a.tif", stack, check_contrast=False)
+    io.imsave(tmp_path / "masks" / "a.png", stack[0, :, :, 0], check_contrast=False)
+    with pytest.raises(ValueError, match=r"a.tif' must be one image .*\[2, 6, 5, 3\]"):
+        load_tiles(tmp_path)
+
+
+def test_without_ogb(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ogb.nodeproppred.dataset_pyg", None)
+    with pytest.raises(ImportError, match="'name' 'ogbn-arxiv' needs the package ogb"):
+        load("ogbn-arxiv", tmp_path)
+
+
+def test_a_split_that_cannot_be_read(tmp_path):
+    def fail():
+        raise EOFError("compressed file ended")
+
+    (tmp_path / "split_dict.pt").touch()
+    with pytest.raises(ValueError, match="cannot read the split in .*compressed file ended"):
+        _split(SimpleNamespace(get_idx_split=fail), tmp_path)
+
+
+def test_a_folder_that_pyg_cannot_write_to(tmp_path):
+    with pytest.raises(PermissionError, match="'root' must be writable"), reading(tmp_path, ()):
+        raise PermissionError(13, "Permission denied")
+
+
+# Runs ---------------------------------------------------------------------------------------------
+
+
+class Endless(torch.nn.Module):
+    """What `fit_critic` asks of a critic, with a loss that says nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def loss(self, *batch):
+        return self.weight.sum() + torch.inf
+
+    def prepare(self, batches):
+        pass
+
+    split = minibatch = prepare
+
+
+def test_a_held_out_loss_that_is_infinite_from_the_start():
+    with pytest.raises(ValueError, match="'val' must give a finite loss at the start .*inf"):
+        fit_critic(Endless(), lambda: (ONE, ONE), 1)
+
+
+@pytest.mark.parametrize(
+    "changes, one_graph, match",
+    [
+        ({"loader": "random"}, False, "'loader' goes with 'dataset' of one graph"),
+        ({"devices": 2}, True, "'devices' cannot share one graph.*2 processes"),
+        ({"devices": 2, "task": "segment"}, False, "'devices' must be 1 for the task 'segment'"),
+    ],
+)
+def test_what_processes_cannot_share(changes, one_graph, match):
+    splits = SimpleNamespace(sampled=False, one_graph=one_graph, train=None)
+    with pytest.raises(ValueError, match=match):
+        check_sharing(Settings(**changes), splits)
+
+
+def test_weights_of_another_kind():
+    with pytest.raises(ValueError, match="'resume' does not fit the model: "):
+        _load_weights(torch.nn.Linear(2, 2), {"state_dict": {"weight": 3, "bias": ONE}}, "resume")
+
+
+def test_the_second_ctrl_c_is_immediate():
+    trainer = SimpleNamespace(callbacks=[], world_size=1, should_stop=False)
+    before = signal.getsignal(signal.SIGINT)
+    with Interrupt(trainer) as interrupt:
+        signal.raise_signal(signal.SIGINT)
+        assert interrupt.pressed
+        assert trainer.should_stop
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("pressed", [True, False])
+def test_lightnings_exit_after_ctrl_c(pressed):
+    """A KeyboardInterrupt goes on as one, so that the command line answers 130."""
+
+    def leave(*args, **kwargs):
+        raise SystemExit(1)
+
+    splits = SimpleNamespace(train=None, val=None)
+    with pytest.raises(KeyboardInterrupt if pressed else SystemExit):
+        train(SimpleNamespace(fit=leave), None, splits, None, SimpleNamespace(pressed=pressed))
