@@ -30,8 +30,8 @@ SHORT = {
 def run(monkeypatch, capsys) -> Callable[..., str]:
     """Runs a script as its own main program, in this process: importing torch takes long."""
 
-    def run(name: str, *argv: object) -> str:
-        monkeypatch.setattr(sys, "argv", [f"{name}.py", "--epochs", "2", *map(str, argv)])
+    def run(name: str, *argv: object, quick: tuple[str, ...] = ("--epochs", "2")) -> str:
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *quick, *map(str, argv)])
         capsys.readouterr()
         runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
         return capsys.readouterr().out
@@ -133,6 +133,33 @@ def test_estimate_mutual_information(run):
     (own, own_error), (other, other_error) = [tuple(map(float, pair)) for pair in found]
     assert own > 3 * own_error
     assert other < 3 * other_error
+
+
+def test_what_spread_selection_changes(run):
+    out = run("autoencode", quick=("--steps", "2"))
+    assert re.findall(r"^(\w+): mean squared error [\d.e+-]+ from 32 of 64 nodes$", out, re.M) == [
+        "topk",
+        "spread",
+    ]
+    assert out.count("#") == 64
+
+
+def test_infomax_on_files_in_planetoids_layout(tmp_path, run):
+    write_planetoid(tmp_path / "planetoid" / "Cora" / "raw")
+    out = run("infomax", "--root", tmp_path / "planetoid", "--hidden", 16, "--epochs", 5)
+    assert "KL(real || corrupted)" in out
+    raw, embedded = map(float, re.findall(r"(\d\.\d+) test accuracy", out))
+    assert raw > 0.8
+    assert embedded > 0.5
+
+
+def test_every_example_is_run():
+    """Here, or by the tests of the critics."""
+    here = (
+        Path(__file__).read_text() + (Path(__file__).parent / "nn/test_critic_tasks.py").read_text()
+    )
+    for path in EXAMPLES.glob("*.py"):
+        assert f'"{path.stem}"' in here or f'"{path.name}"' in here, path.name
 
 
 @pytest.mark.parametrize("name", SHORT)
