@@ -126,14 +126,42 @@ def test_neighbors_of_pyg():
     assert count == int(data.train_mask.sum())
 
 
-@pytest.mark.skipif(not getattr(typing, "WITH_METIS", False), reason="ClusterData needs METIS")
-def test_clusters():
+class DrawnClusters(pyg.ClusterData):
+    """Clusters by chance where there is no METIS: the loader and all that follows is the same."""
+
+    def _metis(self, edge_index: torch.Tensor, num_nodes: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return torch.randperm(num_nodes, generator=generator) % self.num_parts
+
+
+def test_clusters_without_metis_say_what_to_install():
+    try:
+        assert len(pyg.ClusterData(planted(12), num_parts=2, log=False)) == 2
+    except ImportError:
+        with pytest.raises(ImportError, match="'pyg-lib' or 'torch-sparse'"):
+            pyg.ClusterData(planted(12), num_parts=2, log=False)
+
+
+@pytest.mark.parametrize("kind", [DrawnClusters, pyg.ClusterData])
+def test_clusters(kind):
+    """Every node once; a batch is the subgraph of its clusters' nodes, training nodes count."""
     data = planted()
-    model, seen = GraphUNet(3, 8, 3, 2), 0
-    for part in pyg.ClusterLoader(pyg.ClusterData(data, num_parts=4, log=False), batch_size=2):
-        assert model(part.x, part.edge_index).shape == (part.num_nodes, 3)
-        seen += part.num_nodes
-    assert seen == 120
+    data.number = torch.arange(data.num_nodes)
+    try:
+        clusters = kind(data, num_parts=4, log=False)
+    except ImportError:
+        pytest.skip("ClusterData needs METIS, of pyg-lib or of torch-sparse built with it")
+    torch.manual_seed(0)
+    model, seen = GraphUNet(3, 8, 3, 2), []
+    for part in pyg.ClusterLoader(clusters, batch_size=2, shuffle=True):
+        seen.append(part.number)
+        same = data.subgraph(part.number.sort().values)
+        expected = model(same.x, same.edge_index)[part.number.argsort().argsort()]
+        torch.testing.assert_close(model(part.x, part.edge_index), expected)
+        loss = classifier().terms(part)["class"]
+        logits = classifier()(part)[part.train_mask]
+        torch.testing.assert_close(loss, F.cross_entropy(logits, part.y[part.train_mask]))
+    assert torch.equal(torch.cat(seen).sort().values, torch.arange(120))
 
 
 @pytest.mark.skipif(not typing.WITH_TORCH_SPARSE, reason="GraphSAINT needs torch-sparse")
