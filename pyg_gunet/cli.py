@@ -128,6 +128,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # What the user can put right needs no name; anything else is shown with its own.
         known = isinstance(error, (ValueError, TypeError, IndexError, OSError))
         name = "" if known and type(error).__module__ == "builtins" else f"{type(error).__name__}: "
+        if isinstance(error, ModuleNotFoundError):
+            name, text = "", f"{text}; the command line needs pip install 'pyg_gunet[train]'"
         print(f"pyg-gunet: error: {name}{text}", file=sys.stderr)
         return 2
 

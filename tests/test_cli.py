@@ -197,6 +197,14 @@ def test_unforeseen_errors_are_named_and_traceback_shows_them(tmp_path, capsys, 
         cli.main(["fit", *QUICK, "--out", out, "--traceback"])
 
 
+def test_a_package_of_the_extra_that_is_missing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyg_gunet.train", None)
+    assert cli.main(["fit", *QUICK, "--out", str(tmp_path / "run")]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("pyg-gunet: error: ")
+    assert err.endswith("pip install 'pyg_gunet[train]'\n")
+
+
 def test_ctrl_c_before_training_is_130(tmp_path, capsys, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
