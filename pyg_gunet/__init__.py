@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from pyg_gunet.nn.loss import BorderWeightedCrossEntropy
     from pyg_gunet.nn.pool import GPool, GUnpool, PoolOutput
+    from pyg_gunet.nn.readout import HierarchicalReadout
     from pyg_gunet.nn.segmentation import SegmentationUNet
     from pyg_gunet.nn.unet import GraphUNet
     from pyg_gunet.transforms import BorderWeight, ToGrid, ToSuperpixels, to_label_image
@@ -48,6 +49,7 @@ _HOME = {
     "GUnpool": "pyg_gunet.nn.pool",
     "GraphUNet": "pyg_gunet.nn.unet",
     "GraphUNetAutoEncoder": "pyg_gunet.nn.autoencoder",
+    "HierarchicalReadout": "pyg_gunet.nn.readout",
     "KLCritic": "pyg_gunet.nn.critic",
     "MutualInformationCritic": "pyg_gunet.nn.critic",
     "PartIoU": "pyg_gunet.metrics",
@@ -83,6 +85,7 @@ __all__ = [
     "GUnpool",
     "GraphUNet",
     "GraphUNetAutoEncoder",
+    "HierarchicalReadout",
     "KLCritic",
     "MutualInformationCritic",
     "PartIoU",

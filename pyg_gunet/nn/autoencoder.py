@@ -48,8 +48,9 @@ class GraphUNetAutoEncoder(UNetBase):
             join those of the way up. (default: ``'none'``)
         act (str or callable, optional): The nonlinearity. (default: ``'elu'``)
         conv (callable, optional): Makes a convolution, see :class:`GraphUNet`. (default: None)
-        select (str, optional): ``'spread'`` or ``'topk'``, see :class:`GPool`.
-            (default: ``'spread'``)
+        select (str, optional): ``'spread'`` or ``'topk'``, see :class:`GPool`. The default was
+            measured (``benchmarks/selection.py``, seven graphs): ``'spread'`` reconstructs with 20
+            to 10,000 times less error than ``'topk'`` on each of them. (default: ``'spread'``)
         connect (str, optional): ``'two_hop'``, ``'induced'``, ``'walk'``, ``'sampled'`` or
             ``'auto'``, see :class:`GraphUNet`. (default: ``'two_hop'``)
         gate (str, optional): See :class:`GPool`. (default: None)
@@ -66,7 +67,9 @@ class GraphUNetAutoEncoder(UNetBase):
             (default: None, from the available memory)
         max_degree (int, optional): See :class:`GraphUNet`. (default: 32)
         cached (bool, optional): See :class:`GraphUNet`. (default: False)
-        quantiles (int, optional): See :class:`GPool`. (default: None)
+        quantiles (int, optional): See :class:`GPool`. With 1 the kept nodes do not move while the
+            scorer learns; in the same benchmark its error is 0.3 to 1.1 times that of the default,
+            less on regular graphs and more on three of four meshes. (default: None)
         mask (float, optional): The share of nodes that :meth:`masked` hides, in (0, 1). The model
             then has what masked auto-encoding needs: a token in place of hidden features and a
             decoder of one convolution, as in `GraphMAE <https://arxiv.org/abs/2205.10803>`_.
