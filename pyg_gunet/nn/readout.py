@@ -101,23 +101,28 @@ class HierarchicalReadout(torch.nn.Module):
                 has a node)
         """
         with outermost() as values:
+            for name, value in (("xs", xs), ("batches", batches)):
+                if not isinstance(value, Sequence) or isinstance(value, str):
+                    raise TypeError(f"'{name}' must be a list, one entry per level (got {value!r})")
             if len(xs) != len(batches):
                 raise ValueError(
                     f"'batches' must hold one entry per level, {len(xs)} of them "
                     f"(got {len(batches)})"
                 )
+            if not xs:
+                raise ValueError("'xs' must hold a level (got none)")
             for x, batch in zip(xs, batches):
                 check_features(x, None, values, name="xs")
                 check_batch(batch, x.size(0), values)
                 check_same_device(x, "xs", batches=batch)
-            self.out_channels([x.size(1) for x in xs])
+            widths = [x.size(1) for x in xs]
+            if self.combine == "sum" and len(set(widths)) > 1:
+                raise ValueError(f"'xs' must have one width with combine='sum' (got {widths})")
             if batch_size is not None:
                 check_positive_int(batch_size, "batch_size")
-        # Ids are sorted: the last is the highest.
-        found = max(1 if batch is None else int(batch[-1]) + 1 for batch in batches)
-        if batch_size is not None and batch_size < found:
-            raise ValueError(f"'batch_size' must be at least {found} (got {batch_size!r})")
-        size = found if batch_size is None else batch_size
+        if batch_size is not None and values:
+            check_batch_size(batch_size, batches)
+        size = num_graphs(batches) if batch_size is None else batch_size
         vectors = [self._read(x, batch, size) for x, batch in zip(xs, batches)]
         return torch.cat(vectors, 1) if self.combine == "cat" else torch.stack(vectors).sum(0)
 
@@ -129,6 +134,20 @@ class HierarchicalReadout(torch.nn.Module):
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({', '.join(self.reduce)}, combine={self.combine!r})"
+
+
+def num_graphs(batches: Sequence[Tensor | None]) -> int:
+    """One more than the last graph that has a node."""
+    # Ids are sorted: the last is the highest.
+    last = [int(ids) for batch in batches if batch is not None for ids in batch[-1:]]
+    return max([0, *last]) + 1
+
+
+def check_batch_size(batch_size: int, batches: Sequence[Tensor | None]) -> None:
+    """A number of graphs that the nodes of every level fit."""
+    found = num_graphs(batches)
+    if batch_size < found:
+        raise ValueError(f"'batch_size' must be at least {found} (got {batch_size!r})")
 
 
 def make_readout(readout: str | HierarchicalReadout | None) -> HierarchicalReadout | None:

@@ -18,7 +18,7 @@ from pyg_gunet.functional.validate import (
 from pyg_gunet.nn.base import UNetBase
 from pyg_gunet.nn.corrupt import Corruption
 from pyg_gunet.nn.levels import Hierarchy, make_conv
-from pyg_gunet.nn.readout import HierarchicalReadout, make_readout
+from pyg_gunet.nn.readout import HierarchicalReadout, check_batch_size, make_readout
 from pyg_gunet.nn.smooth import PageRank
 
 
@@ -242,6 +242,8 @@ class GraphUNet(UNetBase):
         with outermost() as values:
             self._check_batch_size(batch_size)
             z, hierarchy = self.descend(x, edge_index, batch, edge_weight, self.keeps_skips, values)
+            if values and batch_size is not None:
+                check_batch_size(batch_size, [batch])
             return self._decode(z, hierarchy, batch_size)
 
     def encode(
@@ -266,8 +268,10 @@ class GraphUNet(UNetBase):
             batch_size (int, optional): As in :meth:`forward`. (default: None)
         """
         with outermost() as values:
-            self._check_batch_size(batch_size)
             self.check_latent(z, hierarchy, self.hidden_channels, values)
+            self._check_batch_size(batch_size)
+            if values and batch_size is not None:
+                check_batch_size(batch_size, [hierarchy.levels[0].batch])
             return self._decode(z, hierarchy, batch_size)
 
     @property
@@ -276,8 +280,11 @@ class GraphUNet(UNetBase):
         return self.residual != "none"
 
     def _check_batch_size(self, batch_size: int | None) -> None:
-        if batch_size is not None and self.readout is None:
+        if batch_size is None:
+            return
+        if self.readout is None:
             raise ValueError(f"'batch_size' goes with a 'readout' (got {batch_size!r})")
+        check_positive_int(batch_size, "batch_size")
 
     def _decode(self, x: Tensor, hierarchy: Hierarchy, batch_size: int | None = None) -> Tensor:
         states = [x]

@@ -228,7 +228,7 @@ def sample_neighbors(
 
     Example:
         >>> source, ptr = torch.tensor([1, 2, 3, 0]), torch.tensor([0, 3, 4, 4, 4])
-        >>> sample_neighbors(source, ptr, torch.tensor([1]), [-1, 2]).numel()
+        >>> sample_neighbors(source, ptr, torch.tensor([1]), [-1, 3]).numel()
         4
     """
     seen = torch.zeros(ptr.numel() - 1, dtype=torch.bool)

@@ -14,6 +14,7 @@ from pyg_gunet import (
     GraphUNet,
     GraphUNetAutoEncoder,
     GUnpool,
+    HierarchicalReadout,
     SegmentationUNet,
     WalkAdjacency,
     sampled_two_hop,
@@ -229,7 +230,62 @@ def network_calls() -> list[Call]:
                 "num_nodes": (N, ints(0, extra=(6, 2**31 - 1))),
             },
         ),
+        Call(
+            "HierarchicalReadout",
+            lambda: HierarchicalReadout,
+            {
+                "reduce": (
+                    ("mean", "max"),
+                    anything("mean", ("median",), (), ("max", "max"), 3, (1,)),
+                ),
+                "combine": ("cat", choices()),
+            },
+        ),
+        Call(
+            "HierarchicalReadout.forward",
+            HierarchicalReadout,
+            {
+                "xs": (
+                    [X, X[:4]],
+                    anything(X, [X], [], None, 3, [X, None], [X[0], X[:4]], [X, "x"]),
+                ),
+                "batches": (
+                    [BATCH, BATCH[::2]],
+                    anything(
+                        None,
+                        [BATCH],
+                        [BATCH, BATCH],
+                        "ab",
+                        3,
+                        [BATCH.float(), BATCH[::2]],
+                        [BATCH.flip(0), BATCH[::2]],
+                        [BATCH - 1, BATCH[::2]],
+                    ),
+                ),
+                "batch_size": (2, ints(2, extra=(1, 0), optional=True)),
+            },
+            parts=("batch",),
+        ),
         Call("GraphUNet", lambda: GraphUNet, {**UNET, "out_channels": (2, channels)}),
+        Call(
+            "GraphUNet.readout",
+            lambda: GraphUNet,
+            {
+                "in_channels": (F, channels),
+                "hidden_channels": (4, channels),
+                "out_channels": (2, ints(1, extra=(2**31 - 1,))),
+                "depth": (1, channels),
+                "readout": (
+                    "cat",
+                    anything("mean", 3, [], b"cat", HierarchicalReadout, optional=True),
+                ),
+            },
+        ),
+        Call(
+            "GraphUNet.readout.forward",
+            once(GraphUNet, F, 4, 2, 2, readout="sum"),
+            {**WEIGHTED, "batch_size": (2, ints(2, extra=(1, 0), optional=True))},
+        ),
         Call(
             "GraphUNet.sum_res",
             lambda: GraphUNet,

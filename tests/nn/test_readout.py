@@ -90,7 +90,7 @@ def test_gradients(combine):
         (
             lambda: HierarchicalReadout(combine="sum")([ONE, torch.ones(1, 2)], [None, None]),
             ValueError,
-            r"'channels'.*\[1, 2\]",
+            r"'xs'.*\[1, 2\]",
         ),
         (lambda: HierarchicalReadout()([torch.ones(2, 1)], []), ValueError, "'batches'.*0"),
         (lambda: HierarchicalReadout()([torch.ones(2)], [None]), ValueError, r"'xs'.*\[2\]"),
