@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyg_gunet.files import write_aside
-from pyg_gunet.functional.validate import check_positive_int, check_tensor
-from pyg_gunet.nn.levels import Hierarchy
+from pyg_gunet.files import check_path, write_aside
+from pyg_gunet.functional.validate import check_bool, check_floating, check_positive_int
+from pyg_gunet.nn.levels import MAX_DEPTH, Hierarchy
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -54,6 +54,8 @@ def hierarchy_to_networkx(
     import networkx as nx
 
     level = _level(hierarchy, level)
+    if directed is not None:
+        check_bool(directed, "directed")
     kept = hierarchy.kept(level).cpu()
     edge_index, edge_weight = _edges(hierarchy, level)
     symmetric = _is_symmetric(edge_index, edge_weight, kept.numel())
@@ -101,7 +103,10 @@ def draw_hierarchy(
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
     from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
+    _check_hierarchy(hierarchy)
     check_positive_int(graph, "graph", minimum=0)
+    check_positive_int(seed, "seed", minimum=0, maximum=2**32 - 1)
+    path = None if path is None else check_path(path, "path")
     first = hierarchy.levels[0]
     shown = torch.ones(first.num_nodes, dtype=torch.bool)
     if first.batch is not None:
@@ -140,7 +145,14 @@ def draw_hierarchy(
     return figure
 
 
+def _check_hierarchy(hierarchy: Hierarchy) -> None:
+    if not isinstance(hierarchy, Hierarchy):
+        raise TypeError(f"'hierarchy' must be a Hierarchy (got {hierarchy!r:.80})")
+
+
 def _level(hierarchy: Hierarchy, level: int) -> int:
+    _check_hierarchy(hierarchy)
+    check_positive_int(level, "level", minimum=-MAX_DEPTH - 1)
     count = len(hierarchy.levels)
     if not -count <= level < count:
         raise IndexError(f"'level' must lie in [{-count}, {count}) (got {level})")
@@ -162,9 +174,11 @@ def _is_symmetric(edge_index: Tensor, edge_weight: Tensor | None, num_nodes: int
 
 
 def _plane(pos: Tensor, num_nodes: int) -> np.ndarray:
-    check_tensor(pos, "pos")
+    check_floating(pos, "pos")
     if pos.dim() != 2 or pos.size(0) != num_nodes or pos.size(1) < 2:
         raise ValueError(f"'pos' must have shape [{num_nodes}, 2] (got {list(pos.shape)})")
+    if not bool(pos[:, :2].isfinite().all()):
+        raise ValueError("'pos' must be finite (got nan or inf)")
     return pos[:, :2].detach().cpu().double().numpy()
 
 

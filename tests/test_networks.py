@@ -137,3 +137,17 @@ def test_more_lines_than_can_be_seen_are_left_out(monkeypatch):
     drawn = collections(draw_hierarchy(hierarchy, pos=torch.rand(24, 2)))["edges"]
     assert [len(lines) for lines in drawn] == [count for count in counts if count <= 10]
     assert len(drawn) < 3
+
+
+def test_bad_arguments_are_refused():
+    _, hierarchy = GraphUNet(2, 4, 2, depth=1).encode(torch.rand(3, 2), torch.tensor([[0], [1]]))
+    for call, error, match in (
+        (lambda: hierarchy_to_networkx(3, 0), TypeError, "'hierarchy' must be a Hierarchy.*3"),
+        (
+            lambda: draw_hierarchy(hierarchy, pos=torch.full((3, 2), torch.nan)),
+            ValueError,
+            "'pos' must be finite",
+        ),
+    ):
+        with pytest.raises(error, match=match):
+            call()

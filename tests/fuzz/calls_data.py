@@ -13,7 +13,16 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
-from pyg_gunet import BorderWeight, ToGrid, ToSuperpixels, load, to_label_image
+from pyg_gunet import (
+    BorderWeight,
+    GraphUNet,
+    ToGrid,
+    ToSuperpixels,
+    draw_hierarchy,
+    hierarchy_to_networkx,
+    load,
+    to_label_image,
+)
 from pyg_gunet.datasets import split_indices
 from pyg_gunet.functional.border import border_weight, connected_instances
 from pyg_gunet.graph_files import read_graph
@@ -57,7 +66,35 @@ def paths(*more: Any, optional: bool = False) -> Kind:
 
 
 def data_calls() -> list[Call]:
-    return [*transform_calls(), *dataset_calls(), *run_calls()]
+    return [*transform_calls(), *dataset_calls(), *run_calls(), *picture_calls()]
+
+
+def picture_calls() -> list[Call]:
+    symmetric = torch.cat([EDGES, EDGES.flip(0)], dim=1)
+    _, hierarchy = GraphUNet(2, 4, 2, depth=1).encode(torch.rand(N, 2), symmetric, BATCH)
+    drawn = {"hierarchy": (hierarchy, anything(None, 3, "x", [], torch.ones(2)))}
+    return [
+        Call(
+            "hierarchy_to_networkx",
+            lambda: hierarchy_to_networkx,
+            {
+                **drawn,
+                "level": (0, ints(-2, 2)),
+                "directed": (True, anything("yes", 1, 0, [True], optional=True)),
+            },
+        ),
+        Call(
+            "draw_hierarchy",
+            lambda: draw_hierarchy,
+            {
+                **drawn,
+                "path": (None, anything(3, 1.5, [], b"\0", "a\0b", "x" * 5000, optional=True)),
+                "pos": (torch.rand(N, 2), tensors(dtypes="float", optional=True)),
+                "graph": (0, ints(0, 2)),
+                "seed": (0, ints(0, 2**32)),
+            },
+        ),
+    ]
 
 
 def transform_calls() -> list[Call]:
