@@ -9,7 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-OURS = ("gpool-topk", "gpool-spread", "gpool-spread-fixed")
+# "fixed" lets the graph alone choose (quantiles=1); "propagate" is that with
+# GUnpool(fill="propagate").
+OURS = ("gpool-topk", "gpool-spread", "gpool-spread-fixed", "gpool-spread-propagate")
 SPARSE_PEERS = ("pyg-topk", "pyg-sag", "random", "ndp", "kmis", "graclus")
 DENSE_PEERS = ("mincut", "diffpool", "lapool", "nmf")
 METHODS = ("mean", *SPARSE_PEERS, *DENSE_PEERS, *OURS, "none")
@@ -39,9 +41,10 @@ class Place(torch.nn.Module):
         super().__init__()
         from torch_geometric.nn import SAGPooling, TopKPooling
 
-        from pyg_gunet import GPool
+        from pyg_gunet import GPool, GUnpool
 
         self.keep = keep
+        self.unpool = GUnpool("propagate" if method == "gpool-spread-propagate" else "zero")
         self.layer: torch.nn.Module | None = None
         if method == "pyg-topk":
             self.layer = TopKPooling(channels, ratio)
@@ -51,7 +54,7 @@ class Place(torch.nn.Module):
             select = "topk" if method == "gpool-topk" else "spread"
             # Nothing propagates on the coarsest graph.
             connect = "induced" if last else "two_hop"
-            quantiles = 1 if method == "gpool-spread-fixed" else None
+            quantiles = 1 if method in ("gpool-spread-fixed", "gpool-spread-propagate") else None
             self.layer = GPool(channels, ratio, select=select, connect=connect, quantiles=quantiles)
         self.register_buffer("fixed", torch.empty(0, dtype=torch.long))
 
@@ -69,9 +72,8 @@ class Place(torch.nn.Module):
         else:
             out, edge_index, weight, _, perm, _ = self.layer(x, edge_index, weight)
         kept = Adjacency(edge_index, weight.detach(), None, perm.numel())
-        return Pooled(
-            out, kept, lambda h: h.new_zeros(size, h.size(1)).index_copy(0, perm, h), 0.0, perm
-        )
+        wide = adjacency.edge_index if self.unpool.fill != "zero" else None
+        return Pooled(out, kept, lambda h: self.unpool(h, perm, size, wide), 0.0, perm)
 
 
 class Peer(torch.nn.Module):

@@ -46,8 +46,9 @@ FIELDS = (
     "nodes",
     "kept",
 )
-FIRST = ("mean", "pyg-topk", "gpool-spread", "gpool-spread-fixed", "kmis", "ndp", "mincut", "none")
-DEEP = ("pyg-topk", "gpool-spread", "gpool-spread-fixed", "kmis", "ndp", "mincut")
+SPREAD = ("gpool-spread", "gpool-spread-fixed", "gpool-spread-propagate")
+FIRST = ("mean", "pyg-topk", *SPREAD, "kmis", "ndp", "mincut", "none")
+DEEP = ("pyg-topk", *SPREAD, "kmis", "ndp", "mincut")
 CASES = {
     "first": [(method, 0.5, 1) for method in FIRST],
     "rest": [(method, 0.5, 1) for method in METHODS if method not in FIRST],
