@@ -11,6 +11,7 @@ from pyg_gunet.functional.spmm import SparseBlock, apply_map, scale
 from pyg_gunet.functional.validate import (
     check_edge_index,
     check_floating,
+    check_memory,
     check_perm,
     check_positive_int,
     check_same_device,
@@ -45,12 +46,12 @@ def nearest_kept(perm: Tensor, edge_index: Tensor, num_nodes: int) -> Tensor:
         >>> nearest_kept(torch.tensor([3, 0]), path, 6)
         tensor([ 1,  1,  0,  0,  0, -1])
     """
-    if not isinstance(num_nodes, torch.SymInt):
-        check_positive_int(num_nodes, "num_nodes", 0)
+    check_positive_int(num_nodes, "num_nodes", 0)
     with outermost() as values:
         check_perm(perm, num_nodes, values)
         check_edge_index(edge_index, num_nodes, values)
     check_same_device(perm, "perm", edge_index=edge_index)
+    check_memory(24 * num_nodes, "num_nodes", num_nodes)  # three columns of 64-bit integers
     none = perm.numel()
     nearest = torch.full((num_nodes,), none, dtype=torch.long, device=perm.device)
     nearest[perm.long()] = torch.arange(none, device=perm.device)
@@ -108,6 +109,9 @@ def propagate_kept(
         tensor([0., 2., 4., 6., 8.])
     """
     check_floating(x, "x")
+    check_positive_int(num_nodes, "num_nodes", 0)
+    with outermost() as values:
+        check_perm(perm, num_nodes, values)
     check_positive_int(num_iterations, "num_iterations", 0, 10**6)
     if x.dim() != 2 or perm.size(0) != x.size(0):
         raise ValueError(

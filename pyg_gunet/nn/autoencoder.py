@@ -22,6 +22,7 @@ from pyg_gunet.functional.validate import (
 from pyg_gunet.nn.base import UNetBase
 from pyg_gunet.nn.levels import Hierarchy, Level, make_conv
 from pyg_gunet.nn.mask import MaskDecoder
+from pyg_gunet.nn.pool import GUnpool
 
 
 class GraphUNetAutoEncoder(UNetBase):
@@ -70,6 +71,10 @@ class GraphUNetAutoEncoder(UNetBase):
         quantiles (int, optional): See :class:`GPool`. With 1 the kept nodes do not move while the
             scorer learns; in the same benchmark its error is 0.3 to 1.1 times that of the default,
             less on regular graphs and more on three of four meshes. (default: None)
+        fill (str, optional): What dropped nodes get on the way up: ``'zero'``, ``'nearest'`` or
+            ``'propagate'``, see :class:`GUnpool`. Where a pooling keeps a quarter of the nodes or
+            less, ``'propagate'`` reconstructs what zeros cannot. It reads the edges of the levels:
+            with ``connect='walk'`` coarse ones are multiplied out. (default: ``'zero'``)
         mask (float, optional): The share of nodes that :meth:`masked` hides, in (0, 1). The model
             then has what masked auto-encoding needs: a token in place of hidden features and a
             decoder of one convolution, as in `GraphMAE <https://arxiv.org/abs/2205.10803>`_.
@@ -118,6 +123,7 @@ class GraphUNetAutoEncoder(UNetBase):
         max_degree: int = 32,
         cached: bool = False,
         quantiles: int | None = None,
+        fill: str = "zero",
         mask: float | None = None,
         replace: float = 0.05,
     ) -> None:
@@ -146,6 +152,7 @@ class GraphUNetAutoEncoder(UNetBase):
             cached,
             quantiles,
         )
+        self.unpool = GUnpool(fill)
         self.latent_channels = latent_channels
         self.skip = skip
         self.loss_fn = loss_fn
@@ -328,7 +335,8 @@ class GraphUNetAutoEncoder(UNetBase):
         for i, conv in enumerate(self.up_convs):
             j = self.depth - 1 - i
             level = hierarchy.levels[j]
-            x = self.unpool(x, hierarchy.perms[j], level.num_nodes)
+            edge_index = None if self.unpool.fill == "zero" else level.edges()[0]
+            x = self.unpool(x, hierarchy.perms[j], level.num_nodes, edge_index)
             if self.skip == "sum":
                 x = x + hierarchy.skips[j]
             elif self.skip == "cat":
@@ -343,5 +351,7 @@ class GraphUNetAutoEncoder(UNetBase):
             f"{self.__class__.__name__}({self.in_channels}, {self.hidden_channels}, "
             f"latent_channels={self.latent_channels}, depth={self.depth}, "
             f"pool_ratios={self.pool_ratios}, skip={self.skip!r}, select={self.select!r}, "
-            f"connect={self.connect!r})"
+            f"connect={self.connect!r}"
+            + ("" if self.unpool.fill == "zero" else f", fill={self.unpool.fill!r}")
+            + ")"
         )

@@ -13,7 +13,6 @@ from pyg_gunet import (
     GPool,
     GraphUNet,
     GraphUNetAutoEncoder,
-    GUnpool,
     HierarchicalReadout,
     SegmentationUNet,
     WalkAdjacency,
@@ -23,9 +22,9 @@ from pyg_gunet import (
 )
 from pyg_gunet.functional.connect import induced, two_hop
 from pyg_gunet.functional.select import num_kept, topk
-from pyg_gunet.nn.segmentation import deep_supervision
 from tests.fuzz.calls_data import data_calls
 from tests.fuzz.calls_more import critic_calls, divergence_calls, score_calls
+from tests.fuzz.calls_up import up_calls
 from tests.fuzz.engine import Call
 from tests.fuzz.values import anything, choices, flags, ints, numbers, ratios, tensors
 
@@ -108,6 +107,7 @@ def all_calls() -> list[Call]:
     return [
         *selection_calls(),
         *network_calls(),
+        *up_calls(),
         *score_calls(),
         *divergence_calls(),
         *critic_calls(),
@@ -221,15 +221,6 @@ def network_calls() -> list[Call]:
         Call("GPool.min_score", once(GPool, F, min_score=0.1), GRAPH),
         Call("GPool.two_hop", once(GPool, F, connect="two_hop"), walks),
         Call("GPool.sampled", once(GPool, F, connect="sampled"), walks),
-        Call(
-            "GUnpool.forward",
-            GUnpool,
-            {
-                "x": (X[:4], tensors(dtypes="any")),
-                "perm": (PERM, perms),
-                "num_nodes": (N, ints(0, extra=(6, 2**31 - 1))),
-            },
-        ),
         Call(
             "HierarchicalReadout",
             lambda: HierarchicalReadout,
@@ -367,39 +358,4 @@ def network_calls() -> list[Call]:
             },
         ),
     ]
-    return calls + decoder_calls()
-
-
-def decoder_calls() -> list[Call]:
-    """What takes a latent and a hierarchy."""
-    calls = []
-    for kind in (GraphUNet, SegmentationUNet, GraphUNetAutoEncoder):
-        model = kind(F, 4, 3, 2)
-        z, hierarchy = model.encode(X, EDGES, BATCH)
-        bad = (3, "x", [], (z, z), z)
-        calls.append(
-            Call(
-                f"{kind.__name__}.decode",
-                lambda model=model: model.decode,
-                {
-                    "z": (z.detach(), tensors(dtypes="float", columns=True)),
-                    "hierarchy": (hierarchy, anything(*bad)),
-                },
-            )
-        )
-    model = SegmentationUNet(F, 4, 3, 2, multi_scale=True)
-    scales = model.scales(X, EDGES, BATCH)
-    calls.append(
-        Call(
-            "deep_supervision",
-            lambda: deep_supervision,
-            {
-                "scales": (scales, anything([], 3, "x", [1], X)),
-                "target": (BATCH, tensors(dtypes="label", low=0, high=3)),
-                "criterion": (torch.nn.functional.cross_entropy, anything(None, 3, "ce")),
-                "weight": (None, anything(3, "x", X, optional=True)),
-                "share": (0.5, numbers(0.0, 1.0)),
-            },
-        )
-    )
     return calls
