@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, default=RESULTS, help="one line per run, appended to")
     parser.add_argument("--json", type=Path, help="the table as flat records")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="grid and ring, one seed, 2,000 steps")
+    parser.add_argument("--quick", action="store_true", help="grid and ring, one seed, 1,000 steps")
     parser.add_argument("--picture", type=Path, help="draw top-k beside spread instead (one seed)")
     parser.add_argument("--table", action="store_true", help="print what the CSV file holds")
     args = parser.parse_args()
@@ -155,7 +155,7 @@ def main() -> None:
             args.name or ["grid2d", "ring"],
             "first",
             1,
-            2000,
+            1000,
         )
         args.csv = args.csv if args.csv != RESULTS else RESULTS.with_stem("autoencoding_quick")
     if args.picture:

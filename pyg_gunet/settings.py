@@ -72,6 +72,11 @@ class Settings:
     select: str | None = _option(None, "how nodes are kept: topk, spread")
     connect: str = _option("two_hop", "edges between kept nodes: two_hop, induced")
     skip: str | None = _option(None, "skip connections: none, sum, cat")
+    fill: str | None = _option(
+        None,
+        "features of dropped nodes on the way up: zero, nearest, propagate (autoencode)",
+        task="autoencode",
+    )
     norm: str | None = _option(
         None, "normalisation, by PyG's name for it (graph_norm, ...), or none"
     )
@@ -146,6 +151,7 @@ class Settings:
                     f"'{item.name}' has no meaning for the task {self.task!r} (got {value!r})"
                 )
         _choice("skip", self.skip, (None, "none", "sum", "cat"))
+        _choice("fill", self.fill, (None, "zero", "nearest", "propagate"))
         _choice("loss_fn", self.loss_fn, (None, "mse", "sce"))
         _choice("normalize", self.normalize, (None, "center", "rows", "none"))
         _choice("conv", self.conv, (None, "sage", "gcn"))

@@ -44,6 +44,7 @@ class AutoEncode(GraphModule):
             s.depth,
             s.ratios,
             skip=s.skip or "none",
+            fill=s.fill or "zero",
             select=s.select or "spread",
             connect=s.connect,
             norm=None if s.norm == "none" else s.norm,

@@ -320,6 +320,7 @@ def network_calls() -> list[Call]:
                 **without(UNET, "quantiles"),
                 "latent_channels": (None, ints(1, optional=True)),
                 "skip": ("none", choices()),
+                "fill": ("zero", choices()),
                 "loss_fn": ("mse", choices()),
                 "gamma": (2.0, numbers(1.0)),
                 "edge_decoder": (None, anything(3, "inner", [], optional=True)),

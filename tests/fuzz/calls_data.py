@@ -271,6 +271,7 @@ def settings_arguments() -> dict[str, tuple[Any, Kind]]:
         "depth": (1, ints(1, 33)),
         "pool_ratios": ((0.5,), ratios),
         "skip": (None, maybe),
+        "fill": (None, maybe),
         "loss_fn": (None, maybe),
         "normalize": (None, maybe),
         "dropout": (None, numbers(0.0, 0.99, optional=True)),

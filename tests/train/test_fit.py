@@ -101,6 +101,7 @@ def test_patience_stops(tmp_path):
     [
         {"select": "topk", "connect": "induced"},
         {"skip": "cat", "norm": "graph_norm"},
+        {"fill": "propagate"},
         {"loss_fn": "sce", "normalize": "none"},
         {"normalize": "rows", "dataset": "karate"},
         {"pool_ratios": (0.5, 7), "latent_channels": 3},

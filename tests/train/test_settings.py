@@ -67,6 +67,7 @@ def test_pca_is_fitted_to_the_training_nodes():
         ("pool_ratios", 0.5, TypeError),
         ("dataset", 3, TypeError),
         ("skip", "some", ValueError),
+        ("fill", "mean", ValueError),
         ("loss_fn", "mae", ValueError),
         ("normalize", "columns", ValueError),
         ("accelerator", "tpu", ValueError),
