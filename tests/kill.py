@@ -26,6 +26,7 @@ from pyg_gunet.settings import Settings
 from pyg_gunet.train import callbacks, fit, pictures
 
 CHECKPOINTS = ("last.ckpt", "best.ckpt")
+TRIES = 5  # of a run that may end before its kill comes
 
 
 def in_process(work: Callable[[], object]) -> int:
@@ -102,22 +103,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def kill_and_resume(settings: Settings, folder: Path, times: int, rng: random.Random) -> int:
     whole, out = folder / "whole", folder / "broken"
-    start = time.monotonic()
     os.waitpid(in_process(lambda: train(settings, whole)), 0)
-    seconds = time.monotonic() - start
-    kills = halves = 0
-    while kills < times:
-        process = in_process(lambda: train(settings, out))
-        time.sleep(rng.uniform(0.02, 1.2 * seconds / times))
-        if finished(process):
+    for _ in range(TRIES):
+        kills, halves = kill_all(settings, out, times, rng)
+        if kills == times:
             break
-        os.kill(process, signal.SIGKILL)
-        os.waitpid(process, 0)
-        kills += 1
-        half = [path.name for path in out.glob(".*.tmp")]
-        halves += bool(half)
-        epoch = check(out)
-        print(f"kill {kills}: last checkpoint of epoch {epoch}, unfinished: {half}", flush=True)
+        shutil.rmtree(out)
+        print("the run ended before its kill; once more", flush=True)
     print(f"{kills} kills of {times}, {halves} of them while a checkpoint was written")
     if os.waitpid(in_process(lambda: train(settings, out)), 0)[1]:
         return 1
@@ -125,6 +117,33 @@ def kill_and_resume(settings: Settings, folder: Path, times: int, rng: random.Ra
     left = sorted(path.name for path in out.glob(".*"))
     print(f"final weights and history equal an unbroken run's: {equal}; left behind: {left}")
     return int(not equal or kills < times or bool(left))
+
+
+def kill_all(settings: Settings, out: Path, times: int, rng: random.Random) -> tuple[int, int]:
+    """The kills that met a run at work, and those among them that met half a checkpoint.
+
+    Each waits for an epoch drawn beforehand and then for a part of an epoch: waiting by the clock
+    alone would depend on how fast the machine is.
+    """
+    kills = halves = 0
+    for epoch in sorted(rng.randrange(-1, 3 * settings.epochs // 4) for _ in range(times)):
+        process = in_process(lambda: train(settings, out))
+        start = time.monotonic()
+        first, ended = check(out), False
+        while (reached := check(out)) < epoch and not (ended := finished(process)):
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0.0, 0.05 + (time.monotonic() - start) / max(reached - first, 1)))
+        if ended or finished(process):
+            break
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+        kills += 1
+        half = [path.name for path in out.glob(".*.tmp")]
+        halves += bool(half)
+        print(
+            f"kill {kills}: last checkpoint of epoch {check(out)}, unfinished: {half}", flush=True
+        )
+    return kills, halves
 
 
 if __name__ == "__main__":
