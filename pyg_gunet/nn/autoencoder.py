@@ -23,6 +23,7 @@ from pyg_gunet.nn.base import UNetBase
 from pyg_gunet.nn.levels import Hierarchy, Level, make_conv
 from pyg_gunet.nn.mask import MaskDecoder
 from pyg_gunet.nn.pool import GUnpool
+from pyg_gunet.nn.smooth import PageRank
 
 
 class GraphUNetAutoEncoder(UNetBase):
@@ -231,6 +232,8 @@ class GraphUNetAutoEncoder(UNetBase):
         batch: Tensor | None = None,
         edge_weight: Tensor | None = None,
         level: str = "nodes",
+        propagate: int = 0,
+        teleport: float = 0.1,
     ) -> Tensor:
         r"""Embeddings of nodes or of graphs. Arguments as in :meth:`encode`, and:
 
@@ -238,14 +241,23 @@ class GraphUNetAutoEncoder(UNetBase):
             level (str, optional): ``'nodes'``, what the decoder knows of every node before it reads
                 features from it, [N, hidden_channels], or ``'graph'``, the mean of `z` over each
                 graph, [B, latent_channels]. (default: ``'nodes'``)
+            propagate (int, optional): Steps of personalised PageRank (`Gasteiger et al. 2019
+                <https://arxiv.org/abs/1810.05997>`_, eq. 4) that the embeddings of nodes take along
+                the edges of the input: neighbours then agree more, which helps where they share a
+                class. (default: 0)
+            teleport (float, optional): The share of a node's own embedding at each of these steps.
+                (default: 0.1)
         """
         check_choice(level, "level", ("nodes", "graph"))
+        smooth = PageRank(propagate, teleport)
+        if propagate and level != "nodes":
+            raise ValueError(f"'propagate' goes with level='nodes' (got {propagate!r}, {level!r})")
         with outermost() as values:
             z, hierarchy = self.descend(
                 x, edge_index, batch, edge_weight, self.skip != "none", values
             )
             if level == "nodes":
-                return self._ascend(z, hierarchy)
+                return smooth(self._ascend(z, hierarchy), hierarchy.levels[0])
             return global_mean_pool(z, hierarchy.levels[-1].batch)
 
     def masked(

@@ -335,7 +335,12 @@ def network_calls() -> list[Call]:
         Call(
             "GraphUNetAutoEncoder.embed",
             once(GraphUNetAutoEncoder, F, 4, depth=2, method="embed"),
-            {**WEIGHTED, "level": ("nodes", choices())},
+            {
+                **WEIGHTED,
+                "level": ("nodes", choices()),
+                "propagate": (2, ints(0)),
+                "teleport": (0.1, numbers(0.0, 1.0)),
+            },
         ),
         Call(
             "GraphUNetAutoEncoder.loss",

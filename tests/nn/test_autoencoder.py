@@ -167,6 +167,38 @@ def test_embeddings():
         model.embed(x, data.edge_index, level="edges")
 
 
+@pytest.mark.parametrize("conv", [None, pyg.GCNConv])
+def test_embeddings_are_smoothed_by_personalised_pagerank(conv):
+    """Against the dense closed iteration; self loops as in the level's own propagation."""
+    torch.manual_seed(0)
+    first, second = (random_graph(n, 20, loops=False).edge_index for n in (7, 5))
+    edge_index, batch = torch.cat([first, second + 7], dim=1), torch.tensor([0] * 7 + [1] * 5)
+    model = GraphUNetAutoEncoder(3, 8, depth=1, conv=conv).double()
+    x = torch.randn(12, 3, dtype=torch.double, requires_grad=True)
+    args = (x, edge_index, batch)
+    a = torch.zeros(12, 12, dtype=torch.double)
+    a.index_put_(tuple(edge_index.flip(0)), torch.ones(1).double(), accumulate=True)
+    a += (2 if conv is None else 1) * torch.eye(12)
+    scale = a.sum(1).rsqrt()
+    a = scale[:, None] * a * scale
+    h = z = model.embed(*args)
+    for _ in range(3):
+        z = 0.7 * a @ z + 0.3 * h
+    out = model.embed(*args, propagate=3, teleport=0.3)
+    torch.testing.assert_close(out, z)
+    alone = model.embed(x[:7], first, propagate=3, teleport=0.3)
+    torch.testing.assert_close(alone, out[:7])
+    (gradient,) = torch.autograd.grad(out.square().sum(), x, retain_graph=True)
+    (expected,) = torch.autograd.grad(z.square().sum(), x)
+    torch.testing.assert_close(gradient, expected)
+    with pytest.raises(ValueError, match="'propagate' goes with level='nodes' .got 3, 'graph'"):
+        model.embed(*args, level="graph", propagate=3)
+    with pytest.raises(ValueError, match="'propagate'.*-1"):
+        model.embed(*args, propagate=-1)
+    with pytest.raises(ValueError, match="'teleport'.*1.5"):
+        model.embed(*args, propagate=2, teleport=1.5)
+
+
 # --- loss
 
 

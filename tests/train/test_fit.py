@@ -114,7 +114,8 @@ def test_options_train(tmp_path, changes):
         assert run.figures["latent_floats"] == 7 * 3
 
 
-def test_classify_on_a_planted_partition(tmp_path, monkeypatch):
+def planted(monkeypatch) -> None:
+    """Three classes of 20 nodes, without edges between them, in place of any data set."""
     torch.manual_seed(0)
     y = torch.arange(60) % 3
     edges = torch.randint(60, (2, 600))
@@ -126,6 +127,19 @@ def test_classify_on_a_planted_partition(tmp_path, monkeypatch):
         data[name] = torch.zeros(60, dtype=torch.bool).index_fill(0, part, True)
     dataset = GraphDataset("planted", [data])
     monkeypatch.setattr("pyg_gunet.train.run.load", lambda name, root: dataset)
+
+
+def test_masked_autoencoding_ends_in_a_probe(tmp_path, monkeypatch):
+    planted(monkeypatch)
+    run = fit(settings(mask=0.5, epochs=3), tmp_path / "run")
+    assert run.figures["test_accuracy"] > 0.8
+    assert run.figures["propagate"] in (0, 10)
+    assert run.figures["baselines"]["probe of the features"] > 0.5
+    assert 0 < run.figures["masked_loss"] < 2
+
+
+def test_classify_on_a_planted_partition(tmp_path, monkeypatch):
+    planted(monkeypatch)
     run = fit(settings(task="classify", epochs=25, lr=0.05, dropout=0.2), tmp_path / "run")
     assert run.figures["test_accuracy"] > 0.8
     assert 0 < run.figures["baselines"]["majority class"] < 0.6
