@@ -92,6 +92,7 @@ class SegmentationUNet(GraphUNet):
             ("residual", "input"),
             ("stem", False),
             ("propagate", 0),
+            ("mix", 0),
             ("readout", None),
         ):
             if kwargs.get(name, plain) != plain:

@@ -1,10 +1,10 @@
-"""Personalised PageRank after a network."""
+"""Propagation without weights: personalised PageRank after a network, mixing before it."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch_geometric.nn import APPNP
+from torch_geometric.nn import APPNP, Linear
 
 from pyg_gunet.functional.validate import check_number, check_positive_int
 from pyg_gunet.nn.levels import Level
@@ -43,3 +43,44 @@ class PageRank(torch.nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.steps}, teleport={self.teleport}"
+
+
+class Mixing(torch.nn.Module):
+    r"""A linear map whose output is averaged over some steps along the edges,
+    :math:`\frac{1}{K + 1} \sum_{k=0}^{K} \hat{A}^k X W + b` (`Feng et al. 2020
+    <https://arxiv.org/abs/2005.11079>`_, eq. 3), on one level, whose :math:`\hat{A}` is that of
+    :class:`PageRank`.
+
+    Args:
+        in_channels (int): Size of each input sample.
+        out_channels (int): Size of each output sample.
+        steps (int): :math:`K`.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+        self.lin = Linear(in_channels, out_channels, bias=False, weight_initializer="glorot")
+        self.bias = torch.nn.Parameter(torch.empty(out_channels))
+        # One step along the edges, and none of it teleported.
+        self.plain = APPNP(1, 0.0)
+
+    def reset_parameters(self) -> None:
+        r"""Resets all learnable parameters."""
+        self.lin.reset_parameters()
+        torch.nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor, level: Level) -> Tensor:
+        x = total = self.lin(x)
+        edges = level.edges() if level.structure is None else None
+        for _ in range(self.steps):
+            if level.structure is not None:
+                x = level.structure.propagation().matmul(x)
+            else:
+                assert edges is not None
+                x = self.plain(x, *edges)
+            total = total + x
+        return total / (self.steps + 1) + self.bias
+
+    def extra_repr(self) -> str:
+        return f"steps={self.steps}"

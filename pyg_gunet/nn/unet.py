@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch_geometric.nn import MLP
+from torch_geometric.nn import MLP, Linear
 
 from pyg_gunet.functional.structure import Structure
 from pyg_gunet.functional.validate import (
@@ -19,7 +20,7 @@ from pyg_gunet.nn.base import UNetBase
 from pyg_gunet.nn.corrupt import Corruption
 from pyg_gunet.nn.levels import Hierarchy, make_conv
 from pyg_gunet.nn.readout import HierarchicalReadout, check_batch_size, make_readout
-from pyg_gunet.nn.smooth import PageRank
+from pyg_gunet.nn.smooth import Mixing, PageRank
 
 
 class GraphUNet(UNetBase):
@@ -75,6 +76,12 @@ class GraphUNet(UNetBase):
         propagate (int, optional): Steps of personalised PageRank that the output takes along the
             edges (`Gasteiger et al. 2019 <https://arxiv.org/abs/1810.05997>`_). (default: 0)
         teleport (float, optional): Its share of the output itself at each step. (default: 0.1)
+        mix (int, optional): With one or more, features enter by a linear map whose output is
+            averaged over 0 to `mix` steps along the edges (Feng et al. 2020, eq. 3), and leave by a
+            linear map, too. Between the two, the U's output is added to what entered, times a
+            learned share that starts at 0 (`Bachlechner et al. 2020
+            <https://arxiv.org/abs/2003.04887>`_). In place of `stem`; for few labelled nodes.
+            (default: 0)
         readout (str or HierarchicalReadout, optional): One output per graph in place of one per
             node: the mean, the maximum and the sum of the node states of every level, those of the
             coarsest and those of the way up, go to a perceptron of two layers. Levels are side by
@@ -144,6 +151,7 @@ class GraphUNet(UNetBase):
         edge_dropout: float = 0.0,
         propagate: int = 0,
         teleport: float = 0.1,
+        mix: int = 0,
         readout: str | HierarchicalReadout | None = None,
     ) -> None:
         check_positive_int(hidden_channels, "hidden_channels")
@@ -176,19 +184,28 @@ class GraphUNet(UNetBase):
                 f"'residual' must be 'input' where 'sum_res' is False (got {residual!r})"
             )
         check_choice(stem, "stem", (True, False))
+        check_positive_int(mix, "mix", minimum=0)
+        for name, value in (("stem", stem), ("readout", readout)):
+            if mix and value:
+                raise ValueError(f"'mix' does not go with '{name}' (got {mix!r} and {value!r})")
         self.residual = residual
         self.corrupt = Corruption(input_dropout, node_dropout, edge_dropout)
         self.smooth = PageRank(propagate, teleport)
         channels = hidden_channels
         # The official code convolves once before the U and once after it.
         self.stem = make_conv(conv, in_channels, channels) if stem else None
-        if stem:
+        self.mixing = Mixing(in_channels, channels, mix) if mix else None
+        self.share = torch.nn.Parameter(torch.zeros(1)) if mix else None
+        if stem or mix:
             self.down_convs[0] = make_conv(conv, channels, channels)
         self.readout = make_readout(readout)
         if readout is not None and propagate:
             raise ValueError(f"'propagate' must be 0 with a 'readout' (got {propagate!r})")
-        headed = (stem or residual == "output") and readout is None
-        self.head = make_conv(conv, channels, out_channels) if headed else None
+        headed = bool(stem or mix or residual == "output") and readout is None
+        self.head = None
+        if headed:
+            make = Linear if mix else partial(make_conv, conv)
+            self.head = make(channels, out_channels)
         merged = channels if sum_res else 2 * channels
         for level in range(depth):
             last = level == depth - 1 and not headed and readout is None
@@ -198,7 +215,7 @@ class GraphUNet(UNetBase):
             read = self.readout.out_channels([channels] * (depth + 1))
             check_memory(4 * read * channels, "hidden_channels", hidden_channels)
             self.mlp = MLP([read, channels, out_channels], dropout=dropout, act=self.act, norm=None)
-        ends = [conv for conv in (self.stem, self.head) if conv is not None]
+        ends = [] if mix else [conv for conv in (self.stem, self.head) if conv is not None]
         self.finish(norm, depth + 1, depth if headed or self.mlp else depth - 1, ends)
         self.reset_parameters()
 
@@ -214,7 +231,15 @@ class GraphUNet(UNetBase):
             self.levels.cache = cache
         return x, edge_index, edge_weight
 
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        if self.share is not None:
+            torch.nn.init.zeros_(self.share)
+
     def enter(self, x: Tensor, hierarchy: Hierarchy) -> Tensor:
+        if self.mixing is not None:
+            hierarchy.stem = self.drop(self.act(self.mixing(x, hierarchy.levels[0])))
+            return hierarchy.stem
         if self.stem is None:
             return x
         hierarchy.stem = self.act(self.levels.convolve(self.stem, x, hierarchy.levels[0]))
@@ -299,7 +324,10 @@ class GraphUNet(UNetBase):
             states[-1] = x if hierarchy.stem is None else x + hierarchy.stem
             batches = [level.batch for level in hierarchy.levels]
             return self.mlp(self.drop(self.readout(states[::-1], batches, batch_size)))
-        if self.head is not None:
+        if self.share is not None and self.head is not None:
+            assert hierarchy.stem is not None
+            x = self.head(hierarchy.stem + self.share * x)
+        elif self.head is not None:
             x = x if hierarchy.stem is None else x + hierarchy.stem
             x = self.levels.convolve(self.head, self.drop(x), hierarchy.levels[0])
         return self.smooth(x, hierarchy.levels[0])

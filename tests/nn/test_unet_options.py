@@ -16,6 +16,8 @@ OPTIONS = [
     {"stem": True, "residual": "output", "norm": "batch"},
     {"stem": True, "sum_res": False, "connect": "walk"},
     {"propagate": 3, "teleport": 0.2},
+    {"mix": 2, "residual": "none"},
+    {"mix": 3, "connect": "walk", "norm": "batch", "sum_res": False},
 ]
 
 
@@ -107,6 +109,37 @@ def test_propagation_with_another_convolution_is_pyg_appnp():
     torch.testing.assert_close(model(x, edge_index), expected)
 
 
+@pytest.mark.parametrize("conv", [None, GCNConv])
+def test_mixing_by_hand(conv):
+    """Powers of the dense propagation; the U between the two linear maps, times its share."""
+    torch.manual_seed(6)
+    edge_index = to_undirected(random_graph(12, 30, weighted=False, loops=False).edge_index)
+    x = torch.randn(12, 4, dtype=torch.double)
+    model = GraphUNet(4, 6, 3, 1, mix=3, residual="none", conv=conv).double().eval()
+    assert not model.share.any()
+    a = (1 if conv else 2) * torch.eye(12, dtype=torch.double)
+    a[edge_index[0], edge_index[1]] = 1
+    scale = a.sum(0).rsqrt()
+    a = scale[:, None] * a * scale
+    power = total = x @ model.mixing.lin.weight.T
+    for _ in range(3):
+        power = a @ power
+        total = total + power
+    with torch.no_grad():
+        model.mixing.bias.normal_()
+    stem = torch.relu(total / 4 + model.mixing.bias)
+    torch.testing.assert_close(model(x, edge_index), model.head(stem))
+    with torch.no_grad():
+        model.share.fill_(0.5)
+    inner = GraphUNet(6, 6, 6, 1, residual="none", conv=conv).double().eval()
+    inner.load_state_dict({key: model.state_dict()[key] for key in inner.state_dict()})
+    expected = model.head(stem + 0.5 * torch.relu(inner(stem, edge_index)))
+    torch.testing.assert_close(model(x, edge_index), expected)
+    model.reset_parameters()
+    assert not model.share.any()
+    assert not model.mixing.bias.any()
+
+
 def test_pairs_of_edges_share_a_fate():
     torch.manual_seed(5)
     edge_index = to_undirected(torch.randint(200, (2, 3000)))
@@ -151,6 +184,9 @@ def test_dropped_edges_do_not_stay_in_the_cache():
         ({"edge_dropout": 2}, "'edge_dropout'.*2"),
         ({"propagate": -1}, "'propagate'.*-1"),
         ({"teleport": 1.5}, "'teleport'.*1.5"),
+        ({"mix": -1}, "'mix'.*-1"),
+        ({"mix": 2, "stem": True}, "'mix' does not go with 'stem'.*2 and True"),
+        ({"mix": 2, "readout": "cat"}, "'mix' does not go with 'readout'.*2 and 'cat'"),
     ],
 )
 def test_bad_options_are_named(options, message):
@@ -168,7 +204,9 @@ def test_edge_dropout_needs_edges():
         model(torch.randn(3, 4), adjacency)
 
 
-@pytest.mark.parametrize("option", [{"residual": "output"}, {"stem": True}, {"propagate": 2}])
+@pytest.mark.parametrize(
+    "option", [{"residual": "output"}, {"stem": True}, {"propagate": 2}, {"mix": 2}]
+)
 def test_segmentation_refuses_what_it_would_not_use(option):
     with pytest.raises(ValueError, match=f"'{next(iter(option))}'"):
         SegmentationUNet(4, 8, 3, 2, **option)

@@ -21,12 +21,22 @@ OPTIONS = {
     "tanh": {"gate": "tanh", "connect": "walk", "stem": True},
     "propagate": {"propagate": 3, "teleport": 0.2},
     "propagate walk": {"propagate": 2, "connect": "walk", "residual": "none"},
+    "mix": {"mix": 3, "residual": "none", "select": "spread"},
+    "mix conv": {"mix": 2, "conv": GraphConv},
     "quantiles": {"select": "spread", "quantiles": 4},
     "sampled": {"connect": "sampled", "max_degree": 64},
     "conv": {"conv": GraphConv, "propagate": 2, "stem": True},
     "cached": {"cached": True, "residual": "output"},
     "edge dropout": {"edge_dropout": 0.4, "cached": True},
 }
+
+
+def made(*sizes, **options) -> GraphUNet:
+    """With a share of its U that is not zero, as it is at the start of training with `mix`."""
+    model = GraphUNet(*sizes, **options).double()
+    if model.share is not None:
+        torch.nn.init.constant_(model.share, 0.5)
+    return model
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -36,7 +46,7 @@ def test_the_order_of_nodes_does_not_matter(name):
     x = torch.randn(24, 4, dtype=torch.float64)
     order = torch.randperm(24)
     other = permuted(graph, order)
-    model = GraphUNet(4, 6, 3, 2, act="elu", **OPTIONS[name]).double().eval()
+    model = made(4, 6, 3, 2, act="elu", **OPTIONS[name]).eval()
     out = model(x, graph.edge_index, None, graph.edge_weight)
     model.levels.reset()
     again = model(x[order], other.edge_index, None, other.edge_weight)
@@ -49,7 +59,7 @@ def test_gradients(name):
     torch.manual_seed(1)
     graph = random_graph(7, 18, dtype=torch.float64)
     x = torch.randn(7, 2, dtype=torch.float64)
-    model = GraphUNet(2, 3, 2, 2, act="tanh", **OPTIONS[name]).double()
+    model = made(2, 3, 2, 2, act="tanh", **OPTIONS[name])
 
     upstream = torch.randn(7, 2, dtype=torch.float64)
     inputs = {"x": x, **dict(model.named_parameters())}
