@@ -77,6 +77,17 @@ UNET: dict[str, tuple[Any, Any]] = {
     "cached": (False, flags()),
     "quantiles": (None, ints(1, optional=True)),
 }
+UNET_MORE = {
+    "residual": ("input", choices()),
+    "stem": (False, flags()),
+    "input_dropout": (0.0, numbers(0.0, 0.999999)),
+    "node_dropout": (0.0, numbers(0.0, 0.999999)),
+    "edge_dropout": (0.0, numbers(0.0, 0.999999)),
+    "propagate": (2, ints(0)),
+    "teleport": (0.1, numbers(0.0, 1.0)),
+    "mix": (2, ints(0)),
+    "readout": (None, choices(optional=True)),
+}
 GRAPH = {
     "x": (X, features),
     "edge_index": (EDGES, edges),
@@ -286,6 +297,7 @@ def network_calls() -> list[Call]:
                 "out_channels": (2, ints(1, extra=(2**31 - 1,))),
                 "depth": (1, channels),
                 "sum_res": (True, flags()),
+                **UNET_MORE,
             },
         ),
         *[
