@@ -1,4 +1,4 @@
-"""Which selection and which fill should `GraphUNetAutoEncoder` default to? All else at its own.
+"""Which selection should `GraphUNetAutoEncoder` default to? All else at its own.
 
     python benchmarks/selection.py --root MESHES --json benchmarks/results/selection.json
 
@@ -24,8 +24,6 @@ CASES: dict[str, dict[str, Any]] = {
     "topk": {"select": "topk"},
     "spread": {"select": "spread"},
     "spread, quantiles=1": {"select": "spread", "quantiles": 1},
-    "spread, fill='nearest'": {"select": "spread", "fill": "nearest"},
-    "spread, fill='propagate'": {"select": "spread", "fill": "propagate"},
 }
 
 
