@@ -36,7 +36,8 @@ def citation_graph(name: str, root: str) -> Data:
 
 
 class Grand(torch.nn.Module):
-    """Mixed features and a perceptron (Feng et al. 2020): ``GraphUNet(mix=)`` without its U.
+    """Mixed features and a perceptron (Feng et al. 2020): ``GraphUNet(mix=)`` without its U,
+    but with self loops of weight 1, as published, where that has weight 2.
 
     The mixing comes after the first linear map, which is the same and takes less time.
     """

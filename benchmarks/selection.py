@@ -1,4 +1,4 @@
-"""Which selection should `GraphUNetAutoEncoder` default to? All else at its own.
+"""Which selection should `GraphUNetAutoEncoder` default to? All else at its defaults.
 
     python benchmarks/selection.py --root MESHES --json benchmarks/results/selection.json
 

@@ -247,6 +247,10 @@ class GraphUNetAutoEncoder(UNetBase):
                 class. (default: 0)
             teleport (float, optional): The share of a node's own embedding at each of these steps.
                 (default: 0.1)
+
+        Raises:
+            ValueError: If `propagate` is negative or goes with ``level='graph'``, or `teleport` is
+                not in [0, 1].
         """
         check_choice(level, "level", ("nodes", "graph"))
         smooth = PageRank(propagate, teleport)

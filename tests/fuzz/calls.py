@@ -86,7 +86,6 @@ UNET_MORE = {
     "propagate": (2, ints(0)),
     "teleport": (0.1, numbers(0.0, 1.0)),
     "mix": (2, ints(0)),
-    "readout": (None, choices(optional=True)),
 }
 GRAPH = {
     "x": (X, features),
