@@ -377,7 +377,6 @@ def _write_filled(path: Path, model: Impute, days: list[Data]) -> None:
     whole = Batch.from_data_list(sorted(days, key=lambda day: int(day.day)))
     np.savez_compressed(
         path,
-        allow_pickle=False,
         values=model(whole).numpy(),
         observed=model.observed(whole).numpy(),
     )
