@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyg_gunet.datasets import load
-    from pyg_gunet.functional.adjacency import Adjacency
+    from pyg_gunet.functional.interpolate import prolongation
     from pyg_gunet.functional.sampled import sampled_two_hop
     from pyg_gunet.functional.segmentation import (
         confusion_matrix,
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
         pixel_accuracy,
     )
     from pyg_gunet.functional.spread import spread
-    from pyg_gunet.functional.validate import validation
-    from pyg_gunet.functional.walk import WalkAdjacency
+    from pyg_gunet.graph.level import Hierarchy, Level
     from pyg_gunet.metrics import PartIoU, SegmentationMetrics
     from pyg_gunet.networks import draw_hierarchy, hierarchy_to_networkx
     from pyg_gunet.nn.autoencoder import GraphUNetAutoEncoder
@@ -31,17 +30,20 @@ if TYPE_CHECKING:
         fit_critic,
     )
     from pyg_gunet.nn.loss import BorderWeightedCrossEntropy
+    from pyg_gunet.nn.masked import MaskedAutoEncoder
     from pyg_gunet.nn.pool import GPool, GUnpool, PoolOutput
     from pyg_gunet.nn.readout import HierarchicalReadout
+    from pyg_gunet.nn.recipes import MixedGraphUNet, OfficialGraphUNet
     from pyg_gunet.nn.segmentation import SegmentationUNet
     from pyg_gunet.nn.unet import GraphUNet
+    from pyg_gunet.nn.variational import VariationalAutoEncoder
     from pyg_gunet.transforms import BorderWeight, ToGrid, ToSuperpixels, to_label_image
+    from pyg_gunet.validate import validation
 
 __version__ = "0.1.0"
 
 # Each public name and its module. Loaded at first use: `pyg-gunet --help` needs no torch.
 _HOME = {
-    "Adjacency": "pyg_gunet.functional.adjacency",
     "BorderWeight": "pyg_gunet.transforms",
     "BorderWeightedCrossEntropy": "pyg_gunet.nn.loss",
     "Estimate": "pyg_gunet.nn.critic",
@@ -50,8 +52,13 @@ _HOME = {
     "GraphUNet": "pyg_gunet.nn.unet",
     "GraphUNetAutoEncoder": "pyg_gunet.nn.autoencoder",
     "HierarchicalReadout": "pyg_gunet.nn.readout",
+    "Hierarchy": "pyg_gunet.graph.level",
     "KLCritic": "pyg_gunet.nn.critic",
+    "Level": "pyg_gunet.graph.level",
+    "MaskedAutoEncoder": "pyg_gunet.nn.masked",
+    "MixedGraphUNet": "pyg_gunet.nn.recipes",
     "MutualInformationCritic": "pyg_gunet.nn.critic",
+    "OfficialGraphUNet": "pyg_gunet.nn.recipes",
     "PartIoU": "pyg_gunet.metrics",
     "PoolOutput": "pyg_gunet.nn.pool",
     "SegmentationMetrics": "pyg_gunet.metrics",
@@ -59,7 +66,7 @@ _HOME = {
     "TelescopingCritic": "pyg_gunet.nn.critic",
     "ToGrid": "pyg_gunet.transforms",
     "ToSuperpixels": "pyg_gunet.transforms",
-    "WalkAdjacency": "pyg_gunet.functional.walk",
+    "VariationalAutoEncoder": "pyg_gunet.nn.variational",
     "confusion_matrix": "pyg_gunet.functional.segmentation",
     "draw_hierarchy": "pyg_gunet.networks",
     "fit_critic": "pyg_gunet.nn.critic",
@@ -70,14 +77,14 @@ _HOME = {
     "mean_accuracy": "pyg_gunet.functional.segmentation",
     "mean_iou": "pyg_gunet.functional.segmentation",
     "pixel_accuracy": "pyg_gunet.functional.segmentation",
+    "prolongation": "pyg_gunet.functional.interpolate",
     "sampled_two_hop": "pyg_gunet.functional.sampled",
     "spread": "pyg_gunet.functional.spread",
     "to_label_image": "pyg_gunet.transforms",
-    "validation": "pyg_gunet.functional.validate",
+    "validation": "pyg_gunet.validate",
 }
 
 __all__ = [
-    "Adjacency",
     "BorderWeight",
     "BorderWeightedCrossEntropy",
     "Estimate",
@@ -86,8 +93,13 @@ __all__ = [
     "GraphUNet",
     "GraphUNetAutoEncoder",
     "HierarchicalReadout",
+    "Hierarchy",
     "KLCritic",
+    "Level",
+    "MaskedAutoEncoder",
+    "MixedGraphUNet",
     "MutualInformationCritic",
+    "OfficialGraphUNet",
     "PartIoU",
     "PoolOutput",
     "SegmentationMetrics",
@@ -95,7 +107,7 @@ __all__ = [
     "TelescopingCritic",
     "ToGrid",
     "ToSuperpixels",
-    "WalkAdjacency",
+    "VariationalAutoEncoder",
     "confusion_matrix",
     "draw_hierarchy",
     "fit_critic",
@@ -106,6 +118,7 @@ __all__ = [
     "mean_accuracy",
     "mean_iou",
     "pixel_accuracy",
+    "prolongation",
     "sampled_two_hop",
     "spread",
     "to_label_image",

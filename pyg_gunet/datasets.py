@@ -18,7 +18,7 @@ from torch_geometric.utils import from_scipy_sparse_matrix, grid, remove_self_lo
 
 from pyg_gunet import graph_files
 from pyg_gunet.files import check_labels, check_path, check_pickle, reading
-from pyg_gunet.functional.validate import check_positive_int
+from pyg_gunet.validate import check_positive_int
 
 PLANETOID = ("Cora", "CiteSeer", "PubMed")
 _TU_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")

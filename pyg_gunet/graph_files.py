@@ -14,7 +14,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from pyg_gunet.files import check_path, first_line
-from pyg_gunet.functional.validate import check_bool, check_positive_int
+from pyg_gunet.validate import check_bool, check_positive_int
 
 if TYPE_CHECKING:
     import networkx as nx

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from pyg_gunet.files import check_path, first_line
-from pyg_gunet.functional.validate import check_choice, check_number, check_positive_int
 from pyg_gunet.transforms import BorderWeight, ToGrid
+from pyg_gunet.validate import check_choice, check_number, check_positive_int
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".gif")
 VOID = 255  # the label of a pixel without a class, where masks hold classes

@@ -21,7 +21,7 @@ from pyg_gunet.functional.segmentation import (
 from pyg_gunet.functional.segmentation.count import check_ignore_index
 from pyg_gunet.functional.segmentation.part import check_parts
 from pyg_gunet.functional.segmentation.score import Absent
-from pyg_gunet.functional.validate import check_choice, check_memory, check_positive_int
+from pyg_gunet.validate import check_choice, check_memory, check_positive_int
 
 
 class SegmentationMetrics(Metric):

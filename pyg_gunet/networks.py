@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from pyg_gunet.files import check_path, write_aside
-from pyg_gunet.functional.validate import check_bool, check_floating, check_positive_int
-from pyg_gunet.nn.levels import MAX_DEPTH, Hierarchy
+from pyg_gunet.graph.level import Hierarchy
+from pyg_gunet.validate import check_bool, check_floating, check_positive_int
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -32,7 +32,7 @@ def hierarchy_to_networkx(
     counts in a level pooled by ``'two_hop'``.
 
     Args:
-        hierarchy (Hierarchy): From ``encode`` of a model.
+        hierarchy (Hierarchy): From ``states`` or ``encode`` of a model.
         level (int): 0 is the input graph, -1 the coarsest level.
         directed (bool, optional): Whether to make a :class:`networkx.DiGraph`. (default: None, if
             the level is not symmetric)
@@ -47,7 +47,7 @@ def hierarchy_to_networkx(
     Example:
         >>> from pyg_gunet import GraphUNet
         >>> path = torch.tensor([[0, 1, 2, 1, 2, 3], [1, 2, 3, 0, 1, 2]])
-        >>> _, hierarchy = GraphUNet(2, 4, 2, depth=1).encode(torch.randn(4, 2), path)
+        >>> _, hierarchy = GraphUNet(2, 4, 2, depth=1).states(torch.randn(4, 2), path)
         >>> [hierarchy_to_networkx(hierarchy, level).number_of_nodes() for level in (0, 1)]
         [4, 2]
     """
@@ -86,7 +86,7 @@ def draw_hierarchy(
     from every kept node up to itself.
 
     Args:
-        hierarchy (Hierarchy): From ``encode`` of a model.
+        hierarchy (Hierarchy): From ``states`` or ``encode`` of a model.
         path (str, optional): A file to write, of a kind that matplotlib knows by its name, such as
             ``.png`` or ``.pdf``. (default: None, only the figure)
         pos (Tensor, optional): Where the input's nodes lie, [N, 2]; of more columns the first two
@@ -152,8 +152,8 @@ def _check_hierarchy(hierarchy: Hierarchy) -> None:
 
 def _level(hierarchy: Hierarchy, level: int) -> int:
     _check_hierarchy(hierarchy)
-    check_positive_int(level, "level", minimum=-MAX_DEPTH - 1)
     count = len(hierarchy.levels)
+    check_positive_int(level, "level", minimum=-(2**31))
     if not -count <= level < count:
         raise IndexError(f"'level' must lie in [{-count}, {count}) (got {level})")
     return level % count

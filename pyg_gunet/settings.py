@@ -70,13 +70,14 @@ class Settings:
         (0.5,), "nodes kept by each pooling: shares below 1 (0.5) or counts (100)"
     )
     select: str | None = _option(None, "how nodes are kept: topk, spread")
-    connect: str = _option("two_hop", "edges between kept nodes: two_hop, induced")
-    skip: str | None = _option(None, "skip connections: none, sum, cat")
-    fill: str | None = _option(
-        None,
-        "features of dropped nodes on the way up: zero, nearest, propagate (autoencode)",
-        task="autoencode",
+    reduce: str | None = _option(None, "what kept nodes hear of dropped ones: keep, mean")
+    connect: str | None = _option(
+        None, "edges between kept nodes: two_hop, induced, contract, walk, sampled"
     )
+    lift: str | None = _option(
+        None, "what dropped nodes get back: zero, nearest, interpolate, propagate"
+    )
+    skip: str | None = _option(None, "skip connections: none, sum, cat")
     norm: str | None = _option(
         None, "normalisation, by PyG's name for it (graph_norm, ...), or none"
     )
@@ -151,7 +152,11 @@ class Settings:
                     f"'{item.name}' has no meaning for the task {self.task!r} (got {value!r})"
                 )
         _choice("skip", self.skip, (None, "none", "sum", "cat"))
-        _choice("fill", self.fill, (None, "zero", "nearest", "propagate"))
+        _choice("select", self.select, (None, "topk", "spread"))
+        _choice("reduce", self.reduce, (None, "keep", "mean"))
+        _choice("lift", self.lift, (None, "zero", "nearest", "interpolate", "propagate"))
+        connections = ("two_hop", "induced", "contract", "walk", "sampled")
+        _choice("connect", self.connect, (None, *connections))
         _choice("loss_fn", self.loss_fn, (None, "mse", "sce"))
         _choice("normalize", self.normalize, (None, "center", "rows", "none"))
         _choice("conv", self.conv, (None, "sage", "gcn"))
@@ -195,6 +200,12 @@ class Settings:
     def ratios(self) -> list[float | int]:
         """One pool ratio per level."""
         return list(self.pool_ratios) * (self.depth if len(self.pool_ratios) == 1 else 1)
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """How levels are made, as far as it was chosen: arguments of a model."""
+        names = ("select", "reduce", "connect", "lift")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def filled(self, **defaults: Any) -> Settings:
         """These settings, with `defaults` where the value is None."""

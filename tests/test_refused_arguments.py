@@ -27,7 +27,7 @@ from pyg_gunet.functional.divergence import (
 from pyg_gunet.functional.divergence.pairs import PairScores
 from pyg_gunet.functional.segmentation import part_iou, pixel_accuracy
 from pyg_gunet.functional.select import num_kept
-from pyg_gunet.functional.validate import (
+from pyg_gunet.validate import (
     check_bool,
     check_generator,
     check_memory,

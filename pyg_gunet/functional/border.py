@@ -22,7 +22,7 @@ from torch import Tensor
 from torch_geometric.utils import coalesce
 
 from pyg_gunet.functional.segmentation.count import LABEL_DTYPES
-from pyg_gunet.functional.validate import (
+from pyg_gunet.validate import (
     check_batch,
     check_edge_index,
     check_edge_weight,

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch_geometric.nn.pool.connect.filter_edges import filter_adj
 from torch_geometric.utils import cumsum
 
-from pyg_gunet.functional import spgemm
-from pyg_gunet.functional.adjacency import Adjacency
-from pyg_gunet.functional.inputs import as_edges
-from pyg_gunet.functional.validate import (
+from pyg_gunet.graph.adjacency import Adjacency
+from pyg_gunet.graph.inputs import as_edges, with_identity
+from pyg_gunet.graph.sparse import csr
+from pyg_gunet.graph.sparse.product import check_counts
+from pyg_gunet.graph.sparse.product import count_products as products_of
+from pyg_gunet.graph.transfer import Transfer, contracted
+from pyg_gunet.validate import (
+    check_edge_attr,
     check_edge_index,
     check_edge_weight,
     check_num_nodes,
     check_perm,
     check_positive_int,
     check_same_device,
-    check_tensor,
     outermost,
 )
 
@@ -57,15 +60,72 @@ def induced(
         edge_index, edge_attr = as_edges(edge_index, edge_attr, num_nodes, "edge_attr")
         check_edge_index(edge_index, num_nodes, values)
         check_perm(perm, num_nodes, values)
-        if edge_attr is not None:
-            check_tensor(edge_attr, "edge_attr")
-            check_same_device(edge_index, "edge_index", edge_attr=edge_attr, perm=perm)
-    if edge_attr is not None and (edge_attr.dim() == 0 or edge_attr.size(0) != edge_index.size(1)):
-        raise ValueError(
-            f"'edge_attr' must have {edge_index.size(1)} rows, one per column of 'edge_index' "
-            f"(got shape {list(edge_attr.shape)})"
-        )
+        check_same_device(edge_index, "edge_index", edge_attr=edge_attr, perm=perm)
+        check_edge_attr(edge_attr, edge_index.size(1))
     return filter_adj(edge_index, edge_attr, perm, num_nodes=num_nodes)
+
+
+def contract(
+    edge_index: Tensor, edge_attr: Tensor | None, perm: Tensor, num_nodes: int
+) -> tuple[Tensor, Tensor]:
+    r"""Contracts the graph onto the kept nodes: every node goes to the kept node that weighs most
+    in its row of the prolongation, see :func:`pyg_gunet.functional.interpolate.prolongation`,
+
+    .. math::
+        \mathbf{A}' = \mathbf{S}^{\top} \mathbf{A} \mathbf{S} \text{ without its diagonal},
+
+    :math:`\mathbf{S}` the indicator [N, K]. The aggregation of algebraic multigrid. Never more
+    edges than before, and what was connected stays connected. A node that no path joins to a kept
+    one leaves with its edges. Among kept nodes of equal weight the first in `perm` is taken: the one of
+    the best score.
+
+    Args:
+        edge_index (Tensor): Edges, [2, E]; directions stay.
+        edge_attr (Tensor, optional): Weights [E] or [E, 1], which are summed and tell how near
+            nodes are, or features [E, ...], which are averaged. (default: None, the number of
+            edges)
+        perm (Tensor): Kept nodes, [K]; node j of the result is node ``perm[j]``.
+        num_nodes (int): Number of nodes, N.
+
+    Returns:
+        tuple: `edge_index` [2, E'] sorted by source then target, and their `edge_attr`.
+
+    Raises:
+        IndexError: If an index of `edge_index` or `perm` is out of range.
+        ValueError: If shapes do not fit.
+
+    Example:
+        >>> path = torch.tensor([[0, 1, 2, 3, 4], [1, 2, 3, 4, 5]])
+        >>> contract(path, None, torch.tensor([0, 3]), 6)  # {0, 1} and {2, 3, 4, 5}
+        (tensor([[0],
+                [1]]), tensor([1.]))
+    """
+    with outermost() as values:
+        check_num_nodes(num_nodes)
+        edge_index, edge_attr = as_edges(edge_index, edge_attr, num_nodes, "edge_attr")
+        check_edge_index(edge_index, num_nodes, values)
+        check_perm(perm, num_nodes, values)
+        check_same_device(edge_index, "edge_index", edge_attr=edge_attr, perm=perm)
+        check_edge_attr(edge_attr, edge_index.size(1))
+    weight, attr = split_attr(edge_attr)
+    transfer = Transfer.from_edges(perm, edge_index, weight, num_nodes)
+    index, weight, attr = contracted(edge_index, weight, attr, transfer.cluster, perm.size(0))
+    return index, join_attr(edge_attr, weight, attr)
+
+
+def split_attr(edge_attr: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """``(weights [E], features [E, ...])`` of what edges carry: [E] and [E, 1] are weights."""
+    if edge_attr is None or edge_attr.shape[1:] not in ((), (1,)):
+        return None, edge_attr
+    return edge_attr.view(-1), None
+
+
+def join_attr(given: Tensor | None, weight: Tensor | None, attr: Tensor | None) -> Any:
+    """What pooled edges carry, in the form of what was `given`."""
+    if attr is not None:
+        return attr
+    column = given is not None and given.dim() == 2 and weight is not None
+    return weight.view(-1, 1) if column and weight is not None else weight
 
 
 def two_hop(
@@ -101,7 +161,8 @@ def two_hop(
         tuple: `edge_index` [2, E'] sorted by source then target, `edge_weight` [E'].
 
     Raises:
-        pyg_gunet.functional.spgemm.ProductLimitError: If the product is too large (a MemoryError).
+        MemoryError: If the product is too large.
+        OverflowError: If its counts are.
         IndexError: If an index of `edge_index` or `perm` is out of range.
         ValueError: If shapes do not fit.
 
@@ -132,14 +193,19 @@ def _two_hop(
 ) -> tuple[Tensor, Tensor]:
     dtype = torch.get_default_dtype() if edge_weight is None else edge_weight.dtype
     perm = perm.long()
-    adjacency = Adjacency.from_edge_index(
-        edge_index, edge_weight, num_nodes, dtype, max_products=max_products
-    )
-    out_index, out_weight = adjacency.pool(perm).edges()
-    out_index = out_index.to(edge_index.dtype)
+    adjacency = Adjacency.from_edge_index(edge_index, edge_weight, num_nodes, dtype)
+    out_index, out_weight = adjacency.pool(perm, None, _Limit(max_products)).edges()
+    out_index, out_weight = out_index.to(edge_index.dtype), check_counts(out_weight.to(dtype))
     if edge_weight is not None and edge_weight.requires_grad and torch.is_grad_enabled():
         out_weight = _TwoHopWeight.apply(edge_weight, edge_index, out_index, out_weight, perm)
-    return out_index, out_weight.to(dtype)
+    return out_index, out_weight
+
+
+class _Limit(NamedTuple):
+    """Two-hop connectivity, as :meth:`Adjacency.pool` is told."""
+
+    max_products: int | None
+    name: str = "two_hop"
 
 
 class _TwoHopWeight(torch.autograd.Function):
@@ -179,21 +245,14 @@ def two_hop_weight_grad(
     position[perm] = torch.arange(size, device=device)
     compute = torch.promote_types(edge_weight.dtype, torch.float32)
 
-    # Entries of B = A + I: edge ids of A, and E for the ones on the diagonal.
-    proper = (edge_index[0] != edge_index[1]).nonzero().view(-1)
-    nodes = torch.arange(num_nodes, device=device)
-    row = torch.cat([edge_index[0][proper].long(), nodes])
-    col = torch.cat([edge_index[1][proper].long(), nodes])
-    edge = torch.cat([proper, torch.full_like(nodes, edge_weight.size(0))])
     # Not detached: the gradient itself depends on the weights, and double backward follows it.
-    ones = torch.ones(num_nodes, dtype=compute, device=device)
-    weight = torch.cat([edge_weight[proper].to(compute), ones])
+    row, col, weight, edge = with_identity(edge_index, edge_weight, num_nodes, compute)
 
     from_kept = (position[row] >= 0).nonzero().view(-1)  # entries of B[i, :]
     to_kept = (position[col] >= 0).nonzero().view(-1)  # entries of B[:, i], grouped by row
     to_kept = to_kept[torch.sort(row[to_kept], stable=True).indices]
     ptr = cumsum(torch.bincount(row[to_kept], minlength=num_nodes))
-    first, count = ptr[col[from_kept]], (ptr[1:] - ptr[:-1])[col[from_kept]]
+    first, count = ptr[col[from_kept]], ptr.diff()[col[from_kept]]
 
     key = out_index[0].long() * size + out_index[1].long()  # sorted: edges() sorts by row, column
     grad = torch.zeros(edge_weight.size(0) + 1, dtype=compute, device=device)  # last: the identity
@@ -219,5 +278,5 @@ def two_hop_weight_grad(
 def count_products(edge_index: Tensor, perm: Tensor, num_nodes: int) -> int:
     """The exact number of scalar products of :func:`two_hop`, from the degrees alone."""
     matrix = Adjacency.from_edge_index(edge_index, None, num_nodes).matrix
-    assert isinstance(matrix, spgemm.CSR)
-    return spgemm.count_products(spgemm.rows_of(matrix, perm), spgemm.columns_of(matrix, perm))
+    assert isinstance(matrix, csr.CSR)
+    return products_of(csr.rows_of(matrix, perm), csr.columns_of(matrix, perm))

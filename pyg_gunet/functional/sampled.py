@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch_geometric.utils import cumsum
 
-from pyg_gunet.functional.inputs import as_edges
-from pyg_gunet.functional.validate import (
+from pyg_gunet.graph.inputs import as_edges, with_identity
+from pyg_gunet.graph.sparse.product import check_counts
+from pyg_gunet.validate import (
     check_edge_index,
     check_edge_weight,
     check_generator,
@@ -76,7 +77,7 @@ def sampled_two_hop(
         check_edge_weight(edge_weight, edge_index.size(1), values)
         check_perm(perm, num_nodes, values)
     dtype = torch.get_default_dtype() if edge_weight is None else edge_weight.dtype
-    source, target, weight = _with_identity(edge_index, edge_weight, num_nodes, dtype)
+    source, target, weight, _ = with_identity(edge_index, edge_weight, num_nodes, dtype)
     place = torch.full((num_nodes,), -1, dtype=torch.long, device=perm.device)
     place[perm] = torch.arange(perm.size(0), device=perm.device)
     with torch.no_grad():
@@ -113,6 +114,7 @@ def sampled_two_hop(
     out = drawn.new_zeros(key.size(0)).index_add(0, where, drawn)
     n = max(perm.size(0), 1)
     index = torch.stack([key.div(n, rounding_mode="floor"), key % n])
+    check_counts(out)
     return index.to(edge_index.dtype), out
 
 
@@ -171,19 +173,3 @@ def _find(running: Tensor, position: Tensor, ptr: Tensor, owner: Tensor) -> Tens
 
 def _pointers(index: Tensor, size: int) -> Tensor:
     return cumsum(torch.bincount(index, minlength=size))
-
-
-def _with_identity(
-    edge_index: Tensor, edge_weight: Tensor | None, num_nodes: int, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Source, target and weight of A + I, A without its self loops."""
-    proper = (edge_index[0] != edge_index[1]).nonzero().view(-1)
-    nodes = torch.arange(num_nodes, device=edge_index.device)
-    ones = torch.ones(num_nodes, dtype=dtype, device=edge_index.device)
-    if edge_weight is None:
-        weight = torch.ones(proper.size(0), dtype=dtype, device=edge_index.device)
-    else:
-        weight = edge_weight[proper]
-    source = torch.cat([edge_index[0][proper].long(), nodes])
-    target = torch.cat([edge_index[1][proper].long(), nodes])
-    return source, target, torch.cat([weight, ones])

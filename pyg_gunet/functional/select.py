@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.utils import cumsum, scatter
 
-from pyg_gunet.functional.validate import (
+from pyg_gunet.validate import (
     INDEX_DTYPES,
     check_batch,
     check_floating,

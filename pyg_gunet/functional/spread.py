@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyg_gunet.functional.validate import (
+from pyg_gunet.graph.inputs import both_ways
+from pyg_gunet.validate import (
     check_batch,
     check_edge_index,
     check_floating,
@@ -117,7 +118,7 @@ def spread(
                 return graph
             order = torch.sort(score, descending=True, stable=True).indices
             order = order[torch.sort(graph[order], stable=True).indices]
-            edges = _undirected(edge_index.long(), score.numel())
+            edges = _unique(both_ways(edge_index), score.numel())
             kept = _Scan(order, graph, k, edges, quantiles).run()
             return order[kept[order]]
 
@@ -250,10 +251,6 @@ def _inverse(permutation: Tensor) -> Tensor:
     out = torch.empty_like(permutation)
     out[permutation] = torch.arange(permutation.numel(), device=permutation.device)
     return out
-
-
-def _undirected(edge_index: Tensor, num_nodes: int) -> Tensor:
-    return _unique(torch.cat([edge_index, edge_index.flip(0)], dim=1), num_nodes)
 
 
 def _unique(edges: Tensor, num_nodes: int) -> Tensor:

@@ -7,32 +7,40 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch_geometric.nn import GAE, MLP, InnerProductDecoder, Linear, global_mean_pool
+from torch_geometric.nn import MLP, InnerProductDecoder, Linear, global_mean_pool
+from torch_geometric.utils import batched_negative_sampling
 
-from pyg_gunet.functional.structure import Structure
-from pyg_gunet.functional.validate import (
+from pyg_gunet.graph.graph import Graph
+from pyg_gunet.graph.level import Hierarchy
+from pyg_gunet.nn.base import LevelModel, MakePool, Ratios
+from pyg_gunet.nn.conv import explained
+from pyg_gunet.nn.parts import MakeConv, MakeNorm, apply_norm, make_conv, make_norm
+from pyg_gunet.validate import (
+    check_batch,
+    check_batch_size,
     check_choice,
     check_edge_index,
     check_features,
-    check_number,
+    check_memory,
     check_positive_int,
     check_tensor,
     outermost,
 )
-from pyg_gunet.nn.base import UNetBase
-from pyg_gunet.nn.levels import Hierarchy, Level, make_conv
-from pyg_gunet.nn.mask import MaskDecoder
-from pyg_gunet.nn.pool import GUnpool
-from pyg_gunet.nn.smooth import PageRank
 
 
-class GraphUNetAutoEncoder(UNetBase):
+class GraphUNetAutoEncoder(LevelModel):
     r"""An auto-encoder of node features on the levels of a Graph U-Net (`Gao and Ji 2019
     <https://arxiv.org/abs/1905.05178>`_).
 
-    The latent `z` lives on the nodes of the coarsest level. Without skip connections, the default,
-    no node feature reaches the decoder except through `z`: what it reads besides is the structure
-    alone, the levels' edges, sizes and kept nodes. (With skips an auto-encoder copies its input.)
+    The latent `z` lives on the nodes of the coarsest level. No node feature reaches the decoder
+    except through `z`: what it reads besides is the structure alone, the levels' edges, sizes and
+    kept nodes. (With skip connections an auto-encoder copies its input.)
+
+    A linear path runs through `z`: the features of the coarsest nodes, mapped into part of `z`,
+    lifted to all nodes, and mapped back. Both maps start as each other's inverse (orthonormal where
+    `z` is narrower than the features), and the last layers of the networks beside the path at zero.
+    Before its first step the model is the interpolant of what the coarsest nodes hold; training
+    only improves on it.
 
     Each convolution has a linear map of its own input beside it, as GraphSAGE has: a propagation
     alone averages what it should keep. A multi-layer perceptron reads the features of every node
@@ -46,42 +54,21 @@ class GraphUNetAutoEncoder(UNetBase):
         depth (int, optional): Number of poolings. (default: 3)
         pool_ratios (float, int or list, optional): Share or number of nodes that each pooling
             keeps, see :class:`GPool`. (default: 0.5)
-        skip (str, optional): ``'none'``, or ``'sum'`` or ``'cat'``: how features of the way down
-            join those of the way up. (default: ``'none'``)
+        select (str, optional): See :class:`GraphUNet`; ``'spread'`` reads the graph alone here
+            (``quantiles=1``), so that levels stand still and can be prepared.
+            (default: ``'spread'``)
+        reduce (str, optional): See :class:`GraphUNet`. (default: ``'keep'``)
+        connect (str, optional): See :class:`GraphUNet`. (default: ``'contract'``)
+        lift (str, optional): See :class:`GraphUNet`. (default: ``'interpolate'``)
         act (str or callable, optional): The nonlinearity. (default: ``'elu'``)
         conv (callable, optional): Makes a convolution, see :class:`GraphUNet`. (default: None)
-        select (str, optional): ``'spread'`` or ``'topk'``, see :class:`GPool`. The default was
-            measured (``benchmarks/selection.py``, seven graphs): ``'spread'`` reconstructs with 20
-            to 10,000 times less error than ``'topk'`` on each of them. (default: ``'spread'``)
-        connect (str, optional): ``'two_hop'``, ``'induced'``, ``'walk'``, ``'sampled'`` or
-            ``'auto'``, see :class:`GraphUNet`. (default: ``'two_hop'``)
-        gate (str, optional): See :class:`GPool`. (default: None)
         norm (str or callable, optional): Normalisation of hidden features, see :class:`GraphUNet`.
             (default: None)
         dropout (float, optional): Dropout on hidden features. (default: 0.0)
-        loss_fn (str, optional): ``'mse'``, the mean squared error, or ``'sce'``, the scaled cosine
-            error of `GraphMAE <https://arxiv.org/abs/2205.10803>`_ (eq. 2). (default: ``'mse'``)
-        gamma (float, optional): The exponent of ``'sce'``, at least 1. (default: 2.0)
         edge_decoder (torch.nn.Module, optional): Decodes edges from node embeddings,
             ``(h, edge_index, sigmoid) -> [E]``. (default: None, PyG's
             :class:`InnerProductDecoder`)
-        max_products (int, optional): The most scalar products per two-hop pooling.
-            (default: None, from the available memory)
-        max_degree (int, optional): See :class:`GraphUNet`. (default: 32)
-        cached (bool, optional): See :class:`GraphUNet`. (default: False)
-        quantiles (int, optional): See :class:`GPool`. With 1 the kept nodes do not move while the
-            scorer learns; in the same benchmark its error is 0.3 to 1.1 times that of the default,
-            less on regular graphs and more on three of four meshes. (default: None)
-        fill (str, optional): What dropped nodes get on the way up: ``'zero'``, ``'nearest'`` or
-            ``'propagate'``, see :class:`GUnpool`. Where a pooling keeps a quarter of the nodes or
-            less, ``'propagate'`` reconstructs what zeros cannot. It reads the edges of the levels:
-            with ``connect='walk'`` coarse ones are multiplied out. (default: ``'zero'``)
-        mask (float, optional): The share of nodes that :meth:`masked` hides, in (0, 1). The model
-            then has what masked auto-encoding needs: a token in place of hidden features and a
-            decoder of one convolution, as in `GraphMAE <https://arxiv.org/abs/2205.10803>`_.
-            (default: None, no such parts)
-        replace (float, optional): The share of hidden nodes that get another node's features in
-            place of the token. (default: 0.05)
+        pool (callable, optional): Makes a pooling, see :class:`GraphUNet`. (default: None)
 
     Shapes:
         - **input:** `x` [N, in_channels], `edge_index` [2, E], `batch` [N] sorted or None,
@@ -96,10 +83,12 @@ class GraphUNetAutoEncoder(UNetBase):
         >>> x, edge_index = torch.randn(12, 3), torch.randint(12, (2, 40))
         >>> z, hierarchy = model.encode(x, edge_index)
         >>> z.shape, hierarchy
-        (torch.Size([3, 4]), Hierarchy(num_nodes=[12, 6, 3], skips=0))
+        (torch.Size([3, 4]), Hierarchy(num_nodes=[12, 6, 3]))
         >>> model.loss(model.decode(z, hierarchy), x).shape
         torch.Size([])
     """
+
+    quantiles = 1
 
     def __init__(
         self,
@@ -107,83 +96,69 @@ class GraphUNetAutoEncoder(UNetBase):
         hidden_channels: int,
         latent_channels: int | None = None,
         depth: int = 3,
-        pool_ratios: float | int | list[float | int] = 0.5,
+        pool_ratios: Ratios = 0.5,
         *,
-        skip: str = "none",
-        act: str | Callable[[Tensor], Tensor] = "elu",
-        conv: Callable[[int, int], torch.nn.Module] | None = None,
         select: str = "spread",
-        connect: str = "two_hop",
-        gate: str | None = None,
-        norm: str | Callable[[int], torch.nn.Module] | None = None,
+        reduce: str = "keep",
+        connect: str = "contract",
+        lift: str = "interpolate",
+        act: str | Callable[[Tensor], Tensor] = "elu",
+        conv: MakeConv = None,
+        norm: MakeNorm = None,
         dropout: float = 0.0,
-        loss_fn: str = "mse",
-        gamma: float = 2.0,
         edge_decoder: torch.nn.Module | None = None,
-        max_products: int | None = None,
-        max_degree: int = 32,
-        cached: bool = False,
-        quantiles: int | None = None,
-        fill: str = "zero",
-        mask: float | None = None,
-        replace: float = 0.05,
+        pool: MakePool = None,
     ) -> None:
-        check_positive_int(hidden_channels, "hidden_channels")
         latent_channels = hidden_channels if latent_channels is None else latent_channels
         check_positive_int(latent_channels, "latent_channels")
-        check_choice(skip, "skip", ("none", "sum", "cat"))
-        check_choice(loss_fn, "loss_fn", ("mse", "sce"))
-        check_number(gamma, "gamma", 1.0)
         if edge_decoder is not None and not isinstance(edge_decoder, torch.nn.Module):
             raise TypeError(f"'edge_decoder' must be a torch.nn.Module (got {edge_decoder!r})")
+        words = (select, reduce, connect, lift)
         super().__init__(
-            in_channels,
-            hidden_channels,
-            latent_channels,
-            depth,
-            pool_ratios,
-            act,
-            conv,
-            select,
-            connect,
-            gate,
-            dropout,
-            max_products,
-            max_degree,
-            cached,
-            quantiles,
+            in_channels, hidden_channels, depth, pool_ratios, act, words, dropout, pool
         )
-        self.unpool = GUnpool(fill)
+        widest = max(in_channels, hidden_channels)
+        check_memory(4 * latent_channels * widest, "latent_channels", latent_channels)
         self.latent_channels = latent_channels
-        self.skip = skip
-        self.loss_fn = loss_fn
-        self.gamma = gamma
         hidden = hidden_channels
-        sizes = [in_channels] + [hidden] * depth + [latent_channels]
-        self.down_roots = torch.nn.ModuleList(
-            Linear(i, o, bias=False) for i, o in zip(sizes[:-1], sizes[1:])
-        )
-        # Back to the width of the hidden features before the first unpooling, so that skips fit.
+        sizes = [in_channels] + [hidden] * depth
+        self.down_convs = torch.nn.ModuleList(make_conv(conv, i, hidden) for i in sizes)
+        self.down_roots = torch.nn.ModuleList(Linear(i, hidden, bias=False) for i in sizes)
+        self.lin_latent = Linear(hidden, latent_channels)
         self.lin_up = Linear(latent_channels, hidden)
-        merged = 2 * hidden if skip == "cat" else hidden
-        for _ in range(depth):
-            self.up_convs.append(make_conv(conv, merged, hidden))
+        self.up_convs = torch.nn.ModuleList(make_conv(conv, hidden, hidden) for _ in range(depth))
         self.up_roots = torch.nn.ModuleList(
-            Linear(merged, hidden, bias=False) for _ in range(depth)
+            Linear(hidden, hidden, bias=False) for _ in range(depth)
         )
         self.head = MLP([hidden, hidden, in_channels], act=self.act, norm=None)
+        self.lin_in = Linear(in_channels, latent_channels, bias=False)  # the linear path
+        self.lin_out = Linear(latent_channels, in_channels, bias=False)
         self.edge_decoder = InnerProductDecoder() if edge_decoder is None else edge_decoder
-        self.mask_decoder = None
-        if mask is not None:
-            self.mask_decoder = MaskDecoder(in_channels, hidden, conv, mask, replace)
-        more = [] if self.mask_decoder is None else [self.mask_decoder.conv]
-        self.finish(norm, depth, depth, more)
+        self.norms: torch.nn.ModuleList | None = None
+        if norm is not None:
+            self.norms = torch.nn.ModuleList(make_norm(norm, hidden) for _ in range(2 * depth + 1))
+        self.declare([*self.down_convs, *self.up_convs])
         self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        r"""Resets all learnable parameters: the model is the interpolant again."""
+        super().reset_parameters()
+        weight = torch.zeros_like(self.lin_in.weight)
+        if self.latent_channels < self.in_channels:
+            torch.nn.init.orthogonal_(weight)
+        else:
+            torch.nn.init.eye_(weight)
+        with torch.no_grad():
+            self.lin_in.weight.copy_(weight)
+            self.lin_out.weight.copy_(weight.t())
+            for last in (self.lin_latent, self.head.lins[-1]):
+                last.weight.zero_()
+                last.bias.zero_()
 
     def encode(
         self,
         x: Tensor,
-        edge_index: Tensor | Structure,
+        edge_index: Tensor | Graph | Hierarchy,
         batch: Tensor | None = None,
         edge_weight: Tensor | None = None,
     ) -> tuple[Tensor, Hierarchy]:
@@ -192,48 +167,59 @@ class GraphUNetAutoEncoder(UNetBase):
 
         Args:
             x (Tensor): Node features, [N, in_channels].
-            edge_index (Tensor or Structure): Edges, [2, E], or a prepared adjacency.
+            edge_index (Tensor, Graph or Hierarchy): Edges, [2, E], a sparse `adj_t`, or what
+                :meth:`prepare` made.
             batch (Tensor, optional): Sorted graph id per node, [N]. (default: None, one graph)
             edge_weight (Tensor, optional): Edge weights, [E], floating point.
                 (default: None, all ones)
         """
-        with outermost() as values:
-            return self.descend(x, edge_index, batch, edge_weight, self.skip != "none", values)
+        with outermost() as values, explained(self, edge_index) as mask:
+            if mask is not None:
+                edge_weight = mask if edge_weight is None else mask * edge_weight
+            hierarchy = self.open(x, edge_index, batch, edge_weight, None, None, values)
+            held = x
+            for i in range(self.depth + 1):
+                if i > 0:
+                    x = self.drop(self.coarsen(x, hierarchy, i - 1))
+                    held = self.pool(i - 1).reduced(held, *hierarchy.between(i - 1))
+                x = self.step(self.down_convs[i], self.down_roots[i], x, hierarchy, i)
+                x = self.act(self.normalise(x, hierarchy, i, i))
+            return self.lin_in(held) + self.lin_latent(x), hierarchy
 
     def decode(self, z: Tensor, hierarchy: Hierarchy) -> Tensor:
         r"""The features of every node, [N, in_channels].
 
         Args:
             z (Tensor): Latent of the coarsest level, [K, latent_channels].
-            hierarchy (Hierarchy): From :meth:`encode`.
+            hierarchy (Hierarchy): From :meth:`encode`, or from :meth:`prepare`, where levels hang
+                on the graph alone.
         """
         with outermost() as values:
-            self.check_latent(z, hierarchy, self.latent_channels, values)
-            return self.head(self._ascend(z, hierarchy))
+            hierarchy = self._check_latent(z, hierarchy, values)
+            x_hat = self.lin_out(z)
+            for level in reversed(range(self.depth)):
+                x_hat = self.unpool.up(x_hat, hierarchy, level)
+            return x_hat + self.head(self._ascend(z, hierarchy))
 
     def forward(
         self,
         x: Tensor,
-        edge_index: Tensor | Structure,
+        edge_index: Tensor | Graph | Hierarchy,
         batch: Tensor | None = None,
         edge_weight: Tensor | None = None,
     ) -> Tensor:
         r"""Encodes and decodes: `x_hat` [N, in_channels]. Arguments as in :meth:`encode`."""
-        with outermost() as values:
-            z, hierarchy = self.descend(
-                x, edge_index, batch, edge_weight, self.skip != "none", values
-            )
-            return self.head(self._ascend(z, hierarchy))
+        with outermost():
+            return self.decode(*self.encode(x, edge_index, batch, edge_weight))
 
     def embed(
         self,
         x: Tensor,
-        edge_index: Tensor | Structure,
+        edge_index: Tensor | Graph | Hierarchy,
         batch: Tensor | None = None,
         edge_weight: Tensor | None = None,
         level: str = "nodes",
-        propagate: int = 0,
-        teleport: float = 0.1,
+        batch_size: int | None = None,
     ) -> Tensor:
         r"""Embeddings of nodes or of graphs. Arguments as in :meth:`encode`, and:
 
@@ -241,133 +227,134 @@ class GraphUNetAutoEncoder(UNetBase):
             level (str, optional): ``'nodes'``, what the decoder knows of every node before it reads
                 features from it, [N, hidden_channels], or ``'graph'``, the mean of `z` over each
                 graph, [B, latent_channels]. (default: ``'nodes'``)
-            propagate (int, optional): Steps of personalised PageRank (`Gasteiger et al. 2019
-                <https://arxiv.org/abs/1810.05997>`_, eq. 4) that the embeddings of nodes take along
-                the edges of the input: neighbours then agree more, which helps where they share a
-                class. (default: 0)
-            teleport (float, optional): The share of a node's own embedding at each of these steps.
-                (default: 0.1)
-
-        Raises:
-            ValueError: If `propagate` is negative or goes with ``level='graph'``, or `teleport` is
-                not in [0, 1].
+            batch_size (int, optional): The number of graphs B, for ``'graph'``.
+                (default: None, up to the last graph that has a node)
         """
         check_choice(level, "level", ("nodes", "graph"))
-        smooth = PageRank(propagate, teleport)
-        if propagate and level != "nodes":
-            raise ValueError(f"'propagate' goes with level='nodes' (got {propagate!r}, {level!r})")
+        if batch_size is not None and level != "graph":
+            raise ValueError(f"'batch_size' goes with level='graph' (got {batch_size!r})")
         with outermost() as values:
-            z, hierarchy = self.descend(
-                x, edge_index, batch, edge_weight, self.skip != "none", values
-            )
+            z, hierarchy = self.encode(x, edge_index, batch, edge_weight)
+            if batch_size is not None:
+                check_batch_size(batch_size, hierarchy.levels[0].batch, values)
             if level == "nodes":
-                return smooth(self._ascend(z, hierarchy), hierarchy.levels[0])
-            return global_mean_pool(z, hierarchy.levels[-1].batch)
-
-    def masked(
-        self,
-        x: Tensor,
-        edge_index: Tensor | Structure,
-        batch: Tensor | None = None,
-        edge_weight: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        r"""Hides the features of random nodes and predicts them: ``(x_hat [N, in_channels], mask
-        [N])``, for ``loss(x_hat, x, mask)``. Arguments as in :meth:`encode`.
-
-        Hidden nodes are hidden once more between the U and the decoder, which so has to read them
-        off their neighbours. A feature that is hidden cannot be copied, whatever `skip` is.
-
-        Raises:
-            ValueError: If the model was made without `mask`.
-        """
-        if self.mask_decoder is None:
-            raise ValueError("'mask' must be given to the model for masked features (got None)")
-        with outermost() as values:
-            check_features(x, self.in_channels, values)
-            seen, mask = self.mask_decoder.hide(x)
-            z, hierarchy = self.descend(
-                seen, edge_index, batch, edge_weight, self.skip != "none", values
-            )
-            h = self.mask_decoder.hide_again(self._ascend(z, hierarchy), mask)
-            return self.levels.convolve(self.mask_decoder.conv, h, hierarchy.levels[0]), mask
+                return self._ascend(z, hierarchy)
+            return global_mean_pool(z, hierarchy.levels[-1].batch, batch_size)
 
     def loss(self, x_hat: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        r"""The reconstruction error, a scalar to minimise.
+        r"""The mean squared error, a scalar to minimise.
 
         Args:
             x_hat (Tensor): Reconstruction, [N, in_channels].
             x (Tensor): Features, [N, in_channels].
             mask (Tensor, optional): The nodes that count, [N], boolean. (default: None, all)
         """
-        with outermost() as values:
-            check_features(x, None, values)
-            check_features(x_hat, None, values, name="x_hat")
-            if x_hat.shape != x.shape:
-                raise ValueError(
-                    f"'x_hat' must have the shape of 'x', {list(x.shape)} (got {list(x_hat.shape)})"
-                )
-            if mask is not None:
-                check_tensor(mask, "mask")
-                if mask.dtype != torch.bool or mask.shape != x.shape[:1]:
-                    raise ValueError(
-                        f"'mask' must be boolean of shape [{x.size(0)}] "
-                        f"(got {mask.dtype} of shape {list(mask.shape)})"
-                    )
-                if values and not bool(mask.any()):
-                    raise ValueError("'mask' must select a node (got none)")
-                x_hat, x = x_hat[mask], x[mask]
-        if self.loss_fn == "mse":
-            return F.mse_loss(x_hat, x)
-        return (1.0 - F.cosine_similarity(x_hat, x, dim=-1)).clamp(min=0).pow(self.gamma).mean()
+        x_hat, x = check_pair(x_hat, x, mask)
+        return F.mse_loss(x_hat, x)
 
     def edge_loss(
-        self, h: Tensor, pos_edge_index: Tensor, neg_edge_index: Tensor | None = None
+        self,
+        h: Tensor,
+        pos_edge_index: Tensor,
+        neg_edge_index: Tensor | None = None,
+        batch: Tensor | None = None,
     ) -> Tensor:
-        r"""The cross-entropy of edges against non-edges, as PyG's :meth:`GAE.recon_loss`.
+        r"""The mean cross-entropy of edges plus that of non-edges, a scalar to minimise.
 
         Args:
             h (Tensor): Node embeddings from :meth:`embed`, [N, hidden_channels].
             pos_edge_index (Tensor): Edges, [2, E].
             neg_edge_index (Tensor, optional): Non-edges, [2, E'].
-                (default: None, as many as there are edges are drawn)
+                (default: None, as many as there are edges are drawn, each inside a graph)
+            batch (Tensor, optional): Sorted graph id per node, [N]. (default: None, one graph)
         """
         with outermost() as values:
             check_features(h, None, values, name="h")
+            check_batch(batch, h.size(0), values)
             check_edge_index(pos_edge_index, h.size(0), values, name="pos_edge_index")
-            if neg_edge_index is not None:
+            if neg_edge_index is None:
+                if batch is None:
+                    batch = torch.zeros(h.size(0), dtype=torch.long, device=h.device)
+                neg_edge_index = pos_edge_index
+                if pos_edge_index.numel():
+                    neg_edge_index = batched_negative_sampling(pos_edge_index, batch)
+            else:
                 check_edge_index(neg_edge_index, h.size(0), values, name="neg_edge_index")
-        return GAE(torch.nn.Identity(), self.edge_decoder).recon_loss(
-            h, pos_edge_index, neg_edge_index
-        )
+        loss = h.new_zeros(())
+        for edge_index, sign in ((pos_edge_index, 1.0), (neg_edge_index, -1.0)):
+            if edge_index.size(1):  # a complete graph has no other pairs, an empty one no edges
+                # On logits: a probability has no gradient where it rounds to 0 or 1.
+                logits = self.edge_decoder(h, edge_index, sigmoid=False)
+                loss = loss + F.softplus(-sign * logits).mean()
+        return loss
 
-    def down(self, x: Tensor, level: Level, i: int) -> Tensor:
-        out = self.levels.convolve(self.down_convs[i], x, level) + self.down_roots[i](x)
-        if i == self.depth:  # the latent itself: neither squashed nor normalised
-            return out
-        return self.act(self.normalise(self.down_norms, out, level, i))
+    def step(
+        self,
+        conv: torch.nn.Module,
+        root: torch.nn.Module,
+        x: Tensor,
+        hierarchy: Hierarchy,
+        level: int,
+    ) -> Tensor:
+        """A convolution with the linear map beside it."""
+        own = root(x)
+        return self.convolve(conv, x, hierarchy.levels[level], own.size(-1)) + own
+
+    def normalise(self, x: Tensor, hierarchy: Hierarchy, level: int, i: int) -> Tensor:
+        """The i-th normalisation, if there is one."""
+        return (
+            x if self.norms is None else apply_norm(self.norms[i], x, hierarchy.levels[level].batch)
+        )
 
     def _ascend(self, z: Tensor, hierarchy: Hierarchy) -> Tensor:
         x = self.lin_up(z)
         for i, conv in enumerate(self.up_convs):
             j = self.depth - 1 - i
-            level = hierarchy.levels[j]
-            edge_index = None if self.unpool.fill == "zero" else level.edges()[0]
-            x = self.unpool(x, hierarchy.perms[j], level.num_nodes, edge_index)
-            if self.skip == "sum":
-                x = x + hierarchy.skips[j]
-            elif self.skip == "cat":
-                x = torch.cat((hierarchy.skips[j], x), dim=-1)
-            x = self.drop(x)
-            x = self.levels.convolve(conv, x, level) + self.up_roots[i](x)
-            x = self.act(self.normalise(self.up_norms, x, level, i))
+            x = self.drop(self.unpool.up(x, hierarchy, j))
+            x = self.step(conv, self.up_roots[i], x, hierarchy, j)
+            x = self.act(self.normalise(x, hierarchy, j, self.depth + 1 + i))
         return x
 
+    def _check_latent(self, z: Tensor, hierarchy: Hierarchy, values: bool) -> Hierarchy:
+        """The latent and the levels at the door of the decoder."""
+        check_tensor(z, "z")
+        self.check_hierarchy(hierarchy)
+        size = hierarchy.levels[-1].num_nodes
+        if z.shape != (size, self.latent_channels):
+            raise ValueError(
+                f"'z' must have shape [{size}, {self.latent_channels}] (got {list(z.shape)})"
+            )
+        check_features(z, None, values, name="z")
+        return hierarchy
+
     def __repr__(self) -> str:
+        words = zip(("select", "reduce", "connect", "lift"), self.words)
         return (
             f"{self.__class__.__name__}({self.in_channels}, {self.hidden_channels}, "
             f"latent_channels={self.latent_channels}, depth={self.depth}, "
-            f"pool_ratios={self.pool_ratios}, skip={self.skip!r}, select={self.select!r}, "
-            f"connect={self.connect!r}"
-            + ("" if self.unpool.fill == "zero" else f", fill={self.unpool.fill!r}")
+            f"pool_ratios={self.pool_ratios}, "
+            + ", ".join(f"{name}={word!r}" for name, word in words)
             + ")"
         )
+
+
+def check_pair(x_hat: Tensor, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """A reconstruction and its target at the door of a loss, both of the nodes of `mask`."""
+    with outermost() as values:
+        check_features(x, None, values)
+        check_features(x_hat, None, values, name="x_hat")
+        if x_hat.shape != x.shape:
+            raise ValueError(
+                f"'x_hat' must have the shape of 'x', {list(x.shape)} (got {list(x_hat.shape)})"
+            )
+        if mask is None:
+            return x_hat, x
+        check_tensor(mask, "mask")
+        if mask.dtype != torch.bool or mask.shape != x.shape[:1]:
+            raise ValueError(
+                f"'mask' must be boolean of shape [{x.size(0)}] "
+                f"(got {mask.dtype} of shape {list(mask.shape)})"
+            )
+        if values and not bool(mask.any()):
+            raise ValueError("'mask' must select a node (got none)")
+    return x_hat[mask], x[mask]

@@ -1,198 +1,399 @@
-"""The way down that Graph U-Nets and their auto-encoders share."""
+"""What Graph U-Nets and their auto-encoders share: parts by name, the door, the steps between
+levels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyg_gunet.functional.inputs import as_edges
-from pyg_gunet.functional.structure import Structure
-from pyg_gunet.functional.validate import (
-    check_bool,
+from pyg_gunet.graph.adjacency import Adjacency
+from pyg_gunet.graph.edges import Edges
+from pyg_gunet.graph.graph import Graph
+from pyg_gunet.graph.inputs import as_edges
+from pyg_gunet.graph.level import Hierarchy, Level
+from pyg_gunet.graph.walk import Walk, check_weights
+from pyg_gunet.nn.conv import UNetConv, takes
+from pyg_gunet.nn.parts import check_dropout, make_act
+from pyg_gunet.nn.pool import GPool, GUnpool
+from pyg_gunet.nn.select import GPoolSelect
+from pyg_gunet.validate import (
+    check_batch,
+    check_batch_size,
     check_choice,
+    check_edge_attr,
+    check_edge_index,
+    check_edge_weight,
     check_features,
     check_memory,
+    check_num_nodes,
     check_positive_int,
-    check_tensor,
+    check_ratio,
+    check_same_device,
+    outermost,
 )
-from pyg_gunet.nn.levels import (
-    CONNECTIONS,
-    Hierarchy,
-    Level,
-    LevelBuilder,
-    apply_norm,
-    check_dropout,
-    check_pool_ratios,
-    make_act,
-    make_conv,
-    make_norm,
-)
-from pyg_gunet.nn.pool import GPool, GUnpool
+
+MAX_DEPTH = 1024  # beyond it a typing error, which would take hours to build
+CONNECTIONS = ("induced", "two_hop", "contract", "walk", "sampled")
+STORED = ("induced", "two_hop", "contract")  # what an `Adjacency` pools by
+
+Ratios = float | int | list[float | int]
+MakePool = Callable[[int, float | int], GPool] | None
 
 
-class UNetBase(torch.nn.Module):
-    """Holds the convolutions and pools of the way down; arguments as in :class:`GraphUNet`.
+class LevelModel(torch.nn.Module):
+    """Holds the pools of the way down and knows how a level is made; arguments as in
+    :class:`GraphUNet`."""
 
-    A subclass appends its `up_convs` and calls :meth:`finish`.
-    """
-
-    levels: LevelBuilder
+    # Of 'spread' where no `pool` is given: None or, where levels are to hang on the graph alone, 1.
+    quantiles: int | None = None
 
     def __init__(
         self,
         in_channels: int,
         hidden_channels: int,
-        coarsest_channels: int,
         depth: int,
-        pool_ratios: float | int | list[float | int],
+        pool_ratios: Ratios,
         act: str | Callable[[Tensor], Tensor],
-        conv: Callable[[int, int], torch.nn.Module] | None,
-        select: str,
-        connect: str,
-        gate: str | None,
+        words: tuple[str, str, str, str],
         dropout: float,
-        max_products: int | None,
-        max_degree: int,
-        cached: bool,
-        quantiles: int | None = None,
+        pool: MakePool,
     ) -> None:
         super().__init__()
         check_positive_int(in_channels, "in_channels")
         check_positive_int(hidden_channels, "hidden_channels")
-        check_bool(cached, "cached")
+        check_memory(4 * hidden_channels**2, "hidden_channels", hidden_channels)
+        check_memory(4 * hidden_channels * in_channels, "in_channels", in_channels)
+        select, reduce, connect, lift = words
+        check_choice(connect, "connect", CONNECTIONS)
         self.in_channels = in_channels
         self.hidden_channels = hidden_channels
         self.pool_ratios = check_pool_ratios(pool_ratios, depth)
-        widest = max(in_channels, coarsest_channels, hidden_channels if depth > 1 else 1)
-        check_memory(4 * hidden_channels * widest, "hidden_channels", hidden_channels)
         self.depth = depth
         self.act = make_act(act)
-        check_choice(connect, "connect", CONNECTIONS)
-        self.select = select
-        self.connect = connect
-        self.max_products = max_products
-        self.cached = cached
         self.dropout = check_dropout(dropout)
-        self.down_convs = torch.nn.ModuleList([make_conv(conv, in_channels, hidden_channels)])
+        self.words = words
+        self.walks = connect == "walk"
+        quantiles = self.quantiles if select == "spread" else None
         self.pools = torch.nn.ModuleList()
-        for i, ratio in enumerate(self.pool_ratios):
-            self.pools.append(
-                GPool(
+        for ratio in self.pool_ratios:
+            if pool is not None:
+                made: Any = pool(hidden_channels, ratio)
+            else:
+                made = GPool(
                     hidden_channels,
                     ratio,
                     select=select,
-                    connect="two_hop" if connect in ("walk", "auto") else connect,
-                    gate=gate,
-                    max_products=max_products,
-                    max_degree=max_degree,
+                    reduce=reduce,
+                    connect="induced" if self.walks else connect,
                     quantiles=quantiles,
                 )
-            )
-            out_channels = coarsest_channels if i == depth - 1 else hidden_channels
-            self.down_convs.append(make_conv(conv, hidden_channels, out_channels))
-        self.up_convs = torch.nn.ModuleList()
-        self.unpool = GUnpool()
-        # Absent rather than empty without `norm`: the state dict is PyG's.
-        self.down_norms: torch.nn.ModuleList | None = None
-        self.up_norms: torch.nn.ModuleList | None = None
+            self.pools.append(check_pool(made, hidden_channels, "pool"))
+        self.unpool = GUnpool(lift)
 
-    def finish(
-        self,
-        norm: str | Callable[[int], torch.nn.Module] | None,
-        num_down: int,
-        num_up: int,
-        more: Sequence[torch.nn.Module] = (),
-    ) -> None:
-        """Adds `num_down` and `num_up` normalisations and gets the levels ready, for `more`
-        convolutions, too."""
-        if norm is not None:
-            channels = self.hidden_channels
-            self.down_norms = torch.nn.ModuleList(
-                make_norm(norm, channels) for _ in range(num_down)
+    def pool(self, i: int) -> GPool:
+        """The i-th pooling."""
+        return self.pools[i]  # type: ignore[return-value]
+
+    def declare(self, convs: Iterable[torch.nn.Module]) -> None:
+        """Reads off the convolutions what they are given."""
+        self.fused = all(isinstance(conv, UNetConv) for conv in convs)
+        self.weighted = all(takes(conv, "edge_weight") for conv in convs)
+        if self.walks and not self.fused:
+            raise ValueError(
+                "'conv' must be None with connect='walk', which is GCN propagation; another one "
+                "goes with connect='contract', 'sampled' or 'two_hop' (got a 'conv')"
             )
-            self.up_norms = torch.nn.ModuleList(make_norm(norm, channels) for _ in range(num_up))
-        convs = [*self.down_convs, *self.up_convs, *more]
-        self.levels = LevelBuilder(
-            convs, self.connect, self.max_products, self.pool_ratios, self.cached
-        )
 
     def reset_parameters(self) -> None:
-        r"""Resets all learnable parameters, and what `cached` holds."""
-        self.levels.reset()
+        r"""Resets all learnable parameters."""
         for child in self.children():
             for module in child if isinstance(child, torch.nn.ModuleList) else [child]:
                 reset = getattr(module, "reset_parameters", None)
                 if callable(reset):
                     reset()
 
-    def descend(
+    # The door -------------------------------------------------------------------------------
+
+    def prepare(
+        self,
+        edge_index: Any,
+        edge_weight: Tensor | None = None,
+        *,
+        num_nodes: int | None = None,
+        batch: Tensor | None = None,
+    ) -> Graph | Hierarchy:
+        r"""What may stand in the place of `edge_index` in every later call on the same graph: its
+        adjacency and propagation, made once, and where selection reads the graph alone
+        (``quantiles=1``) all levels. Weights are fixed in it.
+
+        Args:
+            edge_index (Tensor): Edges, [2, E], or a sparse `adj_t`.
+            edge_weight (Tensor, optional): Weights, [E]. (default: None, all ones)
+            num_nodes (int, optional): Number of nodes, N.
+                (default: None, up to the last that has an edge)
+            batch (Tensor, optional): Sorted graph id per node, [N]. (default: None, one graph)
+
+        Raises:
+            ValueError, TypeError, IndexError: On bad input, naming the argument and the value.
+        """
+        with torch.inference_mode(False), torch.no_grad(), outermost() as values:
+            if num_nodes is None:
+                num_nodes = _last_node(edge_index, batch)
+            check_num_nodes(num_nodes)
+            edge_index, edge_weight = as_edges(edge_index, edge_weight, num_nodes)
+            check_batch(batch, num_nodes, values)
+            self._check_edges(edge_index, edge_weight, None, num_nodes, values)
+            dtype = torch.get_default_dtype() if edge_weight is None else edge_weight.dtype
+            edge_weight = None if edge_weight is None else edge_weight.detach()
+            graph = self._graph(edge_index, edge_weight, None, num_nodes, dtype)
+            hierarchy = Hierarchy([Level(num_nodes, batch, graph)])
+            if not self.structural:
+                if batch is not None:
+                    raise ValueError(
+                        "'batch' goes with levels that hang on the graph alone, as with "
+                        "select='spread' in quantiles=1 (got a tensor)"
+                    )
+                return graph
+            # The graph alone decides; only nodes that it does not tell apart go by their number.
+            ones = torch.ones(num_nodes, self.hidden_channels, device=edge_index.device)
+            for i in range(self.depth):
+                ones = self.coarsen(ones, hierarchy, i)
+            return hierarchy
+
+    @property
+    def structural(self) -> bool:
+        """Whether the levels hang on the graph alone."""
+        return all(
+            isinstance(pool.select, GPoolSelect) and pool.select.structural for pool in self.pools
+        )
+
+    def open(
         self,
         x: Tensor,
-        edge_index: Tensor | Structure,
+        edge_index: Any,
         batch: Tensor | None,
         edge_weight: Tensor | None,
-        keep_skips: bool,
+        edge_attr: Tensor | None,
+        batch_size: int | None,
         values: bool,
-    ) -> tuple[Tensor, Hierarchy]:
-        """Features of the coarsest level, [K, coarsest_channels], and the hierarchy."""
+    ) -> Hierarchy:
+        """Checks what came in and makes the input graph a level, the first of a hierarchy; a
+        prepared one is taken as it is."""
+        if torch.jit.is_tracing():
+            raise RuntimeError(
+                "torch.jit.trace would freeze the numbers of kept nodes; use torch.export"
+            )
         check_features(x, self.in_channels, values)
-        edge_index, edge_weight = as_edges(
-            edge_index, edge_weight, x.size(0), weighted=self.levels.weighted
-        )
-        self.levels.check(x, edge_index, batch, edge_weight, values)
-        x, edge_index, edge_weight = self.corrupted(x, edge_index, edge_weight)
-        level = self.levels.first(x, edge_index, batch, edge_weight)
-        hierarchy = Hierarchy([level])
-        x = self.enter(x, hierarchy)
-        x = self.down(x, level, 0)
-        for i, pool in enumerate(self.pools):
-            if keep_skips:
-                hierarchy.skips.append(x)
-            x, level, perm = self.levels.pool(pool, x, level)
-            hierarchy.levels.append(level)
-            hierarchy.perms.append(perm)
-            x = self.down(self.drop(x), level, i + 1)
-        return x, hierarchy
+        for i, made in enumerate(self.pools):
+            check_pool(made, self.hidden_channels, f"pools[{i}]")
+        if isinstance(edge_index, (Graph, Hierarchy)):
+            hierarchy = self._ready(x, edge_index, batch, edge_weight, edge_attr, values)
+        else:
+            edge_index, edge_weight = as_edges(
+                edge_index, edge_weight, x.size(0), weighted=self.weighted
+            )
+            check_batch(batch, x.size(0), values)
+            check_same_device(x, "x", edge_index=edge_index, batch=batch, edge_weight=edge_weight)
+            self._check_edges(edge_index, edge_weight, edge_attr, x.size(0), values)
+            graph = self._graph(edge_index, edge_weight, edge_attr, x.size(0), x.dtype)
+            if isinstance(graph, Edges) and values and edge_weight is not None:
+                graph.signed = bool((edge_weight < 0).any())
+            hierarchy = Hierarchy([Level(x.size(0), batch, graph)])
+        if batch_size is not None:
+            check_batch_size(batch_size, hierarchy.levels[0].batch, values)
+        return hierarchy
 
-    def corrupted(
-        self, x: Tensor, edge_index: Tensor | Structure, edge_weight: Tensor | None
-    ) -> tuple[Tensor, Tensor | Structure, Tensor | None]:
-        """The input after what a training step leaves out of it."""
-        return x, edge_index, edge_weight
+    def _check_edges(
+        self,
+        edge_index: Tensor,
+        edge_weight: Tensor | None,
+        edge_attr: Tensor | None,
+        num_nodes: int,
+        values: bool,
+    ) -> None:
+        check_edge_index(edge_index, num_nodes, values)
+        check_edge_weight(edge_weight, edge_index.size(1), values)
+        if edge_weight is not None and not self.weighted:
+            raise ValueError(
+                f"'edge_weight' goes with a 'conv' whose forward takes 'edge_weight' "
+                f"(got weights of shape {list(edge_weight.shape)})"
+            )
+        if self.walks:
+            check_weights(edge_weight, values)
+        if edge_attr is None:
+            return
+        check_edge_attr(edge_attr, edge_index.size(1), values)
+        convs = [conv for name in ("down_convs", "up_convs") for conv in getattr(self, name)]
+        if self.fused or not all(takes(conv, "edge_attr") for conv in convs):
+            raise ValueError(
+                f"'edge_attr' goes with a 'conv' whose forward takes 'edge_attr', such as GINEConv "
+                f"(got features of shape {list(edge_attr.shape)})"
+            )
+        names = {pool.connect_name for pool in self.pools} - {"induced", "contract", ""}
+        if names:
+            raise ValueError(
+                f"'edge_attr' can be carried by connect='induced' and connect='contract' "
+                f"(got features of shape {list(edge_attr.shape)} with connect={names.pop()!r})"
+            )
 
-    def enter(self, x: Tensor, hierarchy: Hierarchy) -> Tensor:
-        """What the first convolution of the way down reads."""
+    def _graph(
+        self,
+        edge_index: Tensor,
+        edge_weight: Tensor | None,
+        edge_attr: Tensor | None,
+        num_nodes: int,
+        dtype: torch.dtype,
+    ) -> Graph:
+        """The level's graph: prepared where every convolution takes it and no weight learns."""
+        learned = edge_weight is not None and edge_weight.requires_grad and torch.is_grad_enabled()
+        stored = self.walks or all(pool.connect_name in STORED for pool in self.pools)
+        if self.fused and stored and not learned:
+            adjacency = Adjacency.from_edge_index(edge_index, edge_weight, num_nodes, dtype)
+            return Walk.from_adjacency(adjacency) if self.walks else adjacency
+        if edge_weight is None and self.weighted:  # as PyG's GraphUNet
+            edge_weight = torch.ones(edge_index.size(1), dtype=dtype, device=edge_index.device)
+        return Edges(edge_index, num_nodes, edge_weight, edge_attr, self.weighted)
+
+    def _ready(
+        self,
+        x: Tensor,
+        graph: Graph | Hierarchy,
+        batch: Tensor | None,
+        edge_weight: Tensor | None,
+        edge_attr: Tensor | None,
+        values: bool,
+    ) -> Hierarchy:
+        """A prepared graph or hierarchy in place of edges."""
+        for name, value in (("edge_weight", edge_weight), ("edge_attr", edge_attr)):
+            if value is not None:
+                raise ValueError(f"'{name}' must be None with a prepared graph (got a tensor)")
+        if graph.num_nodes != x.size(0):
+            raise ValueError(
+                f"'edge_index' was prepared for {graph.num_nodes} nodes "
+                f"(got 'x' with {x.size(0)} rows)"
+            )
+        check_batch(batch, x.size(0), values)
+        if isinstance(graph, Graph):
+            hierarchy = Hierarchy([Level(x.size(0), batch, self._fit(graph, x))])
+        else:
+            first = graph.levels[0].batch
+            if batch is not None and (first is None or (values and not torch.equal(batch, first))):
+                raise ValueError("'batch' must be that of the prepared hierarchy (got another)")
+            if graph.depth != self.depth:
+                raise ValueError(
+                    f"'edge_index' was prepared in {graph.depth} poolings for a model of "
+                    f"{self.depth} (got {graph!r})"
+                )
+            levels = [
+                Level(level.num_nodes, level.batch, self._fit(level.graph, x))
+                for level in graph.levels
+            ]
+            hierarchy = Hierarchy(levels, graph.perms, graph.transfers)
+            used = self.unpool.lift == "interpolate" or any(p.reduce == "mean" for p in self.pools)
+            if used and None in graph.transfers:
+                raise ValueError(
+                    "'edge_index' must be prepared with transfers for reduce='mean' or "
+                    "lift='interpolate' (got one without)"
+                )
+        return hierarchy
+
+    def _fit(self, graph: Graph, x: Tensor) -> Graph:
+        """A prepared graph as this model's convolutions take it."""
+        if isinstance(graph, Edges):
+            parts = graph.edge_index, graph.edge_weight, graph.edge_attr
+            return self._graph(*parts, graph.num_nodes, x.dtype)
+        kind = Walk if self.walks else Adjacency
+        if not self.fused or not isinstance(graph, kind):
+            raise ValueError(
+                f"'edge_index' was prepared for another 'connect' or 'conv' "
+                f"(got {type(graph).__name__} for connect={self.words[2]!r})"
+            )
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        if (graph.values.dtype, graph.values.device) != (dtype, x.device):
+            raise ValueError(
+                f"'edge_index' was prepared in {graph.values.dtype} on {graph.values.device}; "
+                f"use its `to` (got 'x' of {x.dtype} on {x.device})"
+            )
+        return graph
+
+    # Between levels -------------------------------------------------------------------------
+
+    def coarsen(self, x: Tensor, hierarchy: Hierarchy, i: int) -> Tensor:
+        """The i-th pooling: features of level ``i + 1``, which the hierarchy gets unless it has
+        it."""
+        pool, level = self.pool(i), hierarchy.levels[i]
+        if hierarchy.depth > i:
+            perm, transfer = hierarchy.perms[i], hierarchy.transfers[i]
+            return pool.gated(x, perm, pool.score(x, perm, level.batch), transfer)
+        x, below, perm, transfer = pool.down(x, level, self.unpool.lift == "interpolate")
+        hierarchy.append(below, perm, transfer)
         return x
 
-    def check_latent(self, z: Tensor, hierarchy: Hierarchy, channels: int, values: bool) -> None:
-        """The features `z` of the coarsest level, [K, channels], at the door of a decoder."""
-        check_tensor(z, "z")
-        if not isinstance(hierarchy, Hierarchy) or hierarchy.depth != self.depth:
-            raise TypeError(
-                f"'hierarchy' must be a Hierarchy of {self.depth} poolings, from 'encode' "
-                f"(got {hierarchy!r:.80})"
+    def convolve(self, conv: torch.nn.Module, x: Tensor, level: Level, channels: int) -> Tensor:
+        """A convolution on one level, [N, channels]."""
+        out = level.graph.convolve(conv, x)
+        if out.size(-1) != channels:
+            raise ValueError(
+                f"'conv' must map to {channels} channels, heads and all (got {out.size(-1)} from "
+                f"{type(conv).__name__})"
             )
-        coarsest = hierarchy.levels[-1].num_nodes
-        if z.shape != (coarsest, channels):
-            raise ValueError(f"'z' must have shape [{coarsest}, {channels}] (got {list(z.shape)})")
-        check_features(z, channels, values, name="z")
-
-    def down(self, x: Tensor, level: Level, i: int) -> Tensor:
-        """The i-th convolution of the way down with all that follows it."""
-        x = self.levels.convolve(self.down_convs[i], x, level)
-        return self.act(self.normalise(self.down_norms, x, level, i))
-
-    def normalise(
-        self, norms: torch.nn.ModuleList | None, x: Tensor, level: Level, i: int
-    ) -> Tensor:
-        """The i-th normalisation, if there is one."""
-        if norms is None or i >= len(norms):
-            return x
-        return apply_norm(norms[i], x, level.batch)
+        return out
 
     def drop(self, x: Tensor) -> Tensor:
         """Dropout on features."""
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+    def check_hierarchy(self, hierarchy: Hierarchy) -> None:
+        """A hierarchy of this model's depth, at the door of a decoder."""
+        if not isinstance(hierarchy, Hierarchy) or hierarchy.depth != self.depth:
+            raise TypeError(
+                f"'hierarchy' must be a Hierarchy of {self.depth} poolings, from 'encode' or "
+                f"'prepare' (got {hierarchy!r:.80})"
+            )
+        graph = hierarchy.levels[0].graph
+        if not self.fused and not isinstance(graph, Edges):
+            raise TypeError(
+                f"'hierarchy' must hold edges, which a 'conv' takes (got {type(graph).__name__})"
+            )
+        if self.unpool.lift == "interpolate" and None in hierarchy.transfers:
+            raise ValueError(
+                "'hierarchy' must hold transfers with lift='interpolate' (got one without)"
+            )
+
+
+def _last_node(edge_index: Any, batch: Tensor | None) -> int:
+    if batch is not None:
+        return batch.size(0)
+    if isinstance(edge_index, Tensor) and edge_index.layout is not torch.strided:
+        return edge_index.size(0)
+    return int(edge_index.max()) + 1 if edge_index.numel() else 0
+
+
+def check_pool(pool: Any, channels: int, name: str) -> GPool:
+    """A :class:`GPool` of so many channels."""
+    if not isinstance(pool, GPool):
+        raise TypeError(f"'{name}' must be a GPool (got {type(pool).__name__})")
+    if pool.in_channels != channels:
+        raise ValueError(f"'{name}' must take {channels} channels (got {pool.in_channels})")
+    return pool
+
+
+def check_pool_ratios(pool_ratios: Any, depth: int) -> list[float | int]:
+    """One ratio per level, from one ratio or a list of them."""
+    check_positive_int(depth, "depth", maximum=MAX_DEPTH)
+    if isinstance(pool_ratios, (list, tuple)):
+        if len(pool_ratios) != depth:
+            raise ValueError(
+                f"'pool_ratios' must hold one ratio per level, {depth} of them "
+                f"(got {list(pool_ratios)!r})"
+            )
+        ratios = list(pool_ratios)
+    else:
+        ratios = [pool_ratios] * depth
+    for ratio in ratios:
+        check_ratio(ratio, "pool_ratios")
+    return ratios

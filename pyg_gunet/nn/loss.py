@@ -8,7 +8,7 @@ from torch.nn import Module
 from torch.nn import functional as F
 
 from pyg_gunet.functional.segmentation.count import LABEL_DTYPES, check_ignore_index
-from pyg_gunet.functional.validate import (
+from pyg_gunet.validate import (
     check_choice,
     check_floating,
     check_number,

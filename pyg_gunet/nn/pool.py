@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch_geometric.nn.pool.connect import Connect
+from torch_geometric.nn.pool.select import Select
 
-from pyg_gunet.functional.connect import induced, two_hop
-from pyg_gunet.functional.fill import propagate_kept
-from pyg_gunet.functional.inputs import as_edges
-from pyg_gunet.functional.sampled import sampled_two_hop
-from pyg_gunet.functional.structure import Structure
-from pyg_gunet.functional.validate import (
+from pyg_gunet.functional.connect import join_attr, split_attr
+from pyg_gunet.functional.interpolate import propagate_kept
+from pyg_gunet.graph.graph import Graph
+from pyg_gunet.graph.inputs import as_edges
+from pyg_gunet.graph.level import Hierarchy, Level
+from pyg_gunet.graph.transfer import Transfer
+from pyg_gunet.nn.connect import CONNECTIONS, ContractConnect, connection, make_connect
+from pyg_gunet.nn.select import GPoolSelect
+from pyg_gunet.validate import (
     check_batch,
     check_choice,
+    check_edge_attr,
     check_edge_index,
     check_edge_weight,
     check_features,
@@ -26,10 +32,10 @@ from pyg_gunet.functional.validate import (
     check_tensor,
     outermost,
 )
-from pyg_gunet.nn.connect import connect_walks
-from pyg_gunet.nn.select import GPoolSelect
 
-FILLS = ("zero", "nearest", "propagate")
+REDUCTIONS = ("keep", "mean")
+LIFTS = ("zero", "nearest", "interpolate", "propagate")
+NUM_ITERATIONS = 40  # of 'propagate', as in the paper
 
 
 class PoolOutput(NamedTuple):
@@ -74,20 +80,27 @@ class GPool(torch.nn.Module):
 
     Drops into code written for PyG's :class:`TopKPooling`: the same parameter `select.weight`
     [1, F] and the same order of results. Nodes are ranked by the raw :math:`\mathbf{y}`: tanh
-    saturates into ties.
+    saturates into ties. `select` and `connect` are modules that may be exchanged, for PyG's or for
+    one's own :class:`~torch_geometric.nn.pool.select.Select` of single nodes and
+    :class:`~torch_geometric.nn.pool.connect.Connect`.
 
     Args:
         in_channels (int): Number of features per node, F.
         ratio (float or int, optional): A float in (0, 1] is the share of nodes that each graph
             keeps, :math:`k = \lceil \mathrm{ratio} \cdot n_g \rceil`; an int is their number. 1.0
             keeps all. (default: 0.5)
-        select (str, optional): ``'topk'``, the best-scored nodes, or ``'spread'``, the best-scored
-            nodes under coverage, see :func:`pyg_gunet.functional.spread.spread`.
-            (default: ``'topk'``)
-        connect (str, optional): ``'induced'``, the edges between kept nodes, or ``'two_hop'``,
-            walks of at most two steps between them, see
-            :func:`pyg_gunet.functional.connect.two_hop`, or ``'sampled'``, at most `max_degree` of
-            these walks into every node, drawn at random, see
+        select (str, optional): Which nodes stay: ``'topk'``, the best-scored nodes, or
+            ``'spread'``, the best-scored nodes under coverage, see
+            :func:`pyg_gunet.functional.spread.spread`. (default: ``'topk'``)
+        reduce (str, optional): What kept nodes hear of dropped ones: ``'keep'``, nothing, as in the
+            paper, or ``'mean'``, the restriction: each averages over the nodes that it stands for,
+            see :func:`pyg_gunet.functional.interpolate.prolongation`. The gate multiplies what was
+            reduced. (default: ``'keep'``)
+        connect (str, optional): Which edges join kept nodes: ``'induced'``, those between them;
+            ``'two_hop'``, walks of at most two steps, see
+            :func:`pyg_gunet.functional.connect.two_hop`; ``'contract'``, every node merged into the
+            kept node that stands for it, see :func:`pyg_gunet.functional.connect.contract`;
+            ``'sampled'``, at most `max_degree` of the two-hop walks into every node, see
             :func:`pyg_gunet.functional.sampled.sampled_two_hop`. (default: ``'induced'``)
         gate (str, optional): ``'tanh'`` or ``'sigmoid'``. (default: None, tanh for top-k as in PyG,
             sigmoid, the paper's, for spread)
@@ -95,17 +108,18 @@ class GPool(torch.nn.Module):
             this, at least one per graph, and gate by that score; `ratio` is then not used and may
             be None. (default: None)
         multiplier (float, optional): Factor on the pooled features. (default: 1)
+        quantiles (int, optional): In how many quantiles of the score ``'spread'`` scans the nodes;
+            with 1 the graph alone decides and the kept set holds still while the scorer learns, see
+            :func:`pyg_gunet.functional.spread.spread`. (default: None, the order of the score)
         max_products (int, optional): The most scalar products that ``'two_hop'`` may compute.
             (default: None, from the available memory)
         max_degree (int, optional): The most walks into every kept node of ``'sampled'``.
             (default: 32)
-        quantiles (int, optional): In how many quantiles of the score ``'spread'`` scans the nodes;
-            with 1 the kept set holds still while the scorer learns, see
-            :func:`pyg_gunet.functional.spread.spread`. (default: None, the order of the score)
 
     Shapes:
-        - **input:** `x` [N, F], `edge_index` [2, E], `edge_attr` [E, ...] or None ([E] or [E, 1]
-          but for ``'induced'``), `batch` [N] sorted or None, `attn` [N, F] or None
+        - **input:** `x` [N, F], `edge_index` [2, E], `edge_attr` [E, ...] or None (weights, [E] or
+          [E, 1], for ``'two_hop'`` and ``'sampled'``), `batch` [N] sorted or None, `attn` [N, F]
+          or None
         - **output:** :class:`PoolOutput`
 
     Raises:
@@ -123,29 +137,24 @@ class GPool(torch.nn.Module):
         ratio: float | int | None = 0.5,
         *,
         select: str = "topk",
+        reduce: str = "keep",
         connect: str = "induced",
         gate: str | None = None,
         min_score: float | None = None,
         multiplier: float = 1.0,
+        quantiles: int | None = None,
         max_products: int | None = None,
         max_degree: int = 32,
-        quantiles: int | None = None,
     ) -> None:
         super().__init__()
-        check_choice(connect, "connect", ("induced", "two_hop", "sampled"))
-        check_positive_int(max_degree, "max_degree")
+        check_choice(reduce, "reduce", REDUCTIONS)
+        check_choice(connect, "connect", CONNECTIONS)
         check_number(multiplier, "multiplier")
-        if max_products is not None:
-            check_positive_int(max_products, "max_products", maximum=None)
         self.in_channels = in_channels
-        self.ratio = ratio
-        self.connect = connect
-        self.gate = gate
-        self.min_score = min_score
+        self.reduce = reduce
         self.multiplier = multiplier
-        self.max_products = max_products
-        self.max_degree = max_degree
-        self.select = GPoolSelect(in_channels, ratio, min_score, gate, select, quantiles)
+        self.select: Select = GPoolSelect(in_channels, ratio, min_score, gate, select, quantiles)
+        self.connect: Connect = make_connect(connect, max_products, max_degree)
         # Once more, as TopKPooling does: the same seed gives the same weights.
         self.reset_parameters()
 
@@ -175,27 +184,87 @@ class GPool(torch.nn.Module):
             check_features(x, self.in_channels if attn is None else None, values)
             edge_index, edge_attr = as_edges(edge_index, edge_attr, x.size(0), "edge_attr")
             self._check(x, edge_index, edge_attr, batch, attn, values)
-            y, gated = self.select.score(x if attn is None else attn, batch)
-            perm = self.select.choose(y, edge_index, batch)
-            score = gated[perm]
-            out = x[perm] * score.view(-1, 1)
-            out = self.multiplier * out if self.multiplier != 1 else out
-            pooled_batch = perm.new_zeros(perm.size(0)) if batch is None else batch[perm]
-            pooled_edges, pooled_attr = self._connect(x, edge_index, edge_attr, perm)
-        return PoolOutput(out, pooled_edges, pooled_attr, pooled_batch, perm, score)
+            perm, score = self._select(x if attn is None else attn, edge_index, batch)
+            weight, attr = split_attr(edge_attr)
+            transfer = None
+            if self.uses_transfer:
+                transfer = Transfer.from_edges(perm, edge_index, weight, x.size(0))
+            if self.connect_name in ("two_hop", "sampled") and weight is None and attr is None:
+                weight = x.new_ones(edge_index.size(1))  # counts in the dtype of the features
+            index, weight, attr = connection(self.connect).edges(
+                edge_index, weight, attr, perm, x.size(0), transfer
+            )
+            out = self.gated(x, perm, score, transfer)
+        pooled_batch = perm.new_zeros(perm.size(0)) if batch is None else batch[perm]
+        return PoolOutput(out, index, join_attr(edge_attr, weight, attr), pooled_batch, perm, score)
 
-    def _connect(
-        self, x: Tensor, edge_index: Tensor, edge_attr: Tensor | None, perm: Tensor
-    ) -> tuple[Tensor, Tensor | None]:
-        if isinstance(edge_index, Structure):  # inside a U-Net: the level's structure, held once
-            return edge_index.pool(perm), None  # type: ignore[return-value]
-        if self.connect == "induced":
-            return induced(edge_index, edge_attr, perm, x.size(0))
-        if edge_attr is None:  # the counts are to have the dtype of the features
-            edge_attr = x.new_ones(edge_index.size(1))
-        limit = self.max_products if self.connect == "two_hop" else self.max_degree
-        how = two_hop if self.connect == "two_hop" else sampled_two_hop
-        return connect_walks(how, edge_index, edge_attr, perm, x.size(0), limit)
+    @property
+    def uses_transfer(self) -> bool:
+        """Whether pooling itself needs what passes between the two levels."""
+        return self.reduce == "mean" or isinstance(self.connect, ContractConnect)
+
+    @property
+    def connect_name(self) -> str:
+        """The name of `connect`, empty where it was exchanged."""
+        return connection(self.connect).name
+
+    def down(
+        self, x: Tensor, level: Level, transfer: bool = False
+    ) -> tuple[Tensor, Level, Tensor, Transfer | None]:
+        """One level down inside a network, unchecked: ``(x, level, perm, transfer or None)``.
+
+        Args:
+            x (Tensor): Node features, [N, F].
+            level (Level): Where they are.
+            transfer (bool, optional): Whether the way up needs it. (default: False)
+        """
+        near, weight = None, None
+        covers = isinstance(self.select, GPoolSelect) and self.select.strategy == "spread"
+        if transfer or self.uses_transfer or covers:
+            near, weight = level.graph.cover_edges()
+        perm, score = self._select(x, near, level.batch)
+        between = None
+        if near is not None and (transfer or self.uses_transfer):
+            between = Transfer.from_edges(perm, near, weight, level.num_nodes)
+        graph = level.graph.pool(perm, between, connection(self.connect))
+        batch = None if level.batch is None else level.batch[perm]
+        below = Level(perm.size(0), batch, graph)
+        return self.gated(x, perm, score, between), below, perm, between
+
+    def gated(self, x: Tensor, perm: Tensor, score: Tensor, transfer: Transfer | None) -> Tensor:
+        """What kept nodes carry on, [K, F]: `x` reduced, times the gate's value [K]."""
+        out = self.reduced(x, perm, transfer) * score.view(-1, 1)
+        return self.multiplier * out if self.multiplier != 1 else out
+
+    def reduced(self, x: Tensor, perm: Tensor, transfer: Transfer | None) -> Tensor:
+        """What kept nodes hear of `x` [N, F], without the gate: [K, F]."""
+        if self.reduce == "keep":
+            return x[perm]
+        assert transfer is not None
+        return transfer.restrict(x)
+
+    def score(self, x: Tensor, perm: Tensor, batch: Tensor | None) -> Tensor:
+        """The gate's value [K] of nodes that were selected before."""
+        return self.select.score(x, batch)[1][perm]
+
+    def _select(
+        self, x: Tensor, edge_index: Tensor | None, batch: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """``(perm, score)``, both [K]."""
+        if isinstance(self.select, GPoolSelect):
+            y, gated = self.select.score(x, batch)
+            perm = self.select.choose(y, edge_index, batch)
+            return perm, gated[perm]
+        if batch is None:
+            batch = torch.zeros(x.size(0), dtype=torch.long, device=x.device)
+        chosen = self.select(x, batch)
+        perm, weight = chosen.node_index, chosen.weight
+        if perm.size(0) != chosen.num_clusters:
+            raise ValueError(
+                f"'select' must choose single nodes (got {type(self.select).__name__}, which puts "
+                f"{perm.size(0)} nodes into {chosen.num_clusters} clusters)"
+            )
+        return perm, x.new_ones(perm.size(0)) if weight is None else weight
 
     def _check(
         self,
@@ -213,35 +282,35 @@ class GPool(torch.nn.Module):
                 raise ValueError(
                     f"'attn' must have {x.size(0)} rows, as 'x' (got shape {list(attn.shape)})"
                 )
-        if isinstance(edge_index, Structure):
-            return
+        if isinstance(edge_index, Graph):
+            raise TypeError(
+                "'edge_index' must be edges [2, E]; a prepared graph goes to a model "
+                f"(got {type(edge_index).__name__})"
+            )
         check_edge_index(edge_index, x.size(0), values)
-        if edge_attr is not None:
-            check_tensor(edge_attr, "edge_attr")
         check_same_device(x, "x", edge_index=edge_index, batch=batch, edge_attr=edge_attr)
-        if edge_attr is not None:
-            if edge_attr.dim() == 0 or edge_attr.size(0) != edge_index.size(1):
-                raise ValueError(
-                    f"'edge_attr' must have {edge_index.size(1)} rows, one per column of "
-                    f"'edge_index' (got shape {list(edge_attr.shape)})"
-                )
-            if self.connect != "induced" and edge_attr.shape[1:] in ((), (1,)):
-                weight = edge_attr.view(-1)
-                check_edge_weight(weight, edge_index.size(1), values, name="edge_attr")
+        check_edge_attr(edge_attr, edge_index.size(1))
+        if edge_attr is not None and self.connect_name != "induced":
+            weight, _ = split_attr(edge_attr)
+            check_edge_weight(weight, edge_index.size(1), values, name="edge_attr")
 
     def __repr__(self) -> str:
-        how = f"ratio={self.ratio}" if self.min_score is None else f"min_score={self.min_score}"
-        options = [f"{self.in_channels}", how, f"multiplier={self.multiplier}"]
-        for name, value, default in (
-            ("select", self.select.strategy, "topk"),
-            ("connect", self.connect, "induced"),
-            ("gate", self.gate, None),
-            ("max_products", self.max_products, None),
-            ("max_degree", self.max_degree, 32),
-            ("quantiles", self.select.quantiles, None),
-        ):
-            if value != default:
-                options.append(f"{name}={value!r}")
+        options = [str(self.in_channels)]
+        if isinstance(self.select, GPoolSelect):
+            select = self.select
+            kept = f"ratio={select.ratio}" if select.min_score is None else ""
+            options.append(kept or f"min_score={select.min_score}")
+            shown: list[tuple[str, Any, Any]] = [
+                ("select", select.strategy, "topk"),
+                ("gate", select.gate, None),
+            ]
+            shown.append(("quantiles", select.quantiles, None))
+        else:
+            shown = [("select", self.select, None)]
+        options.append(f"multiplier={self.multiplier}")
+        shown.append(("reduce", self.reduce, "keep"))
+        shown.append(("connect", self.connect_name or self.connect, "induced"))
+        options += [f"{name}={value!r}" for name, value, default in shown if value != default]
         return f"{self.__class__.__name__}({', '.join(options)})"
 
 
@@ -254,18 +323,19 @@ class GUnpool(torch.nn.Module):
 
     row ``perm[j]`` of the result is ``x[j]``, all others are zero. No gate is applied again.
 
-    With ``fill='propagate'`` a dropped node gets a mix of the rows of the kept nodes around it in
-    place of zeros, see :func:`~pyg_gunet.functional.fill.propagate_kept`; with ``'nearest'`` the
-    row of its nearest kept node, which is that at no iteration. Where few nodes are kept, one
-    convolution cannot carry features to all dropped ones. This is no part of the paper: at a ratio
-    of 0.1 it reconstructs what zeros cannot (``benchmarks/autoencoding.py``).
+    No part of the paper is what else a dropped node may get: the row of its nearest kept node
+    (``'nearest'``), the mean of those next to it (``'interpolate'``, the prolongation of
+    :func:`~pyg_gunet.functional.interpolate.prolongation`, one sparse product), or forty steps of
+    averaging that approach the harmonic function through the kept rows (``'propagate'``,
+    :func:`~pyg_gunet.functional.interpolate.propagate_kept`).
 
     Args:
-        fill (str, optional): ``'zero'``, ``'nearest'`` or ``'propagate'``. (default: ``'zero'``)
-        num_iterations (int, optional): Number of iterations of ``'propagate'``. (default: 40)
+        lift (str, optional): What dropped nodes get back: ``'zero'``, ``'nearest'``,
+            ``'interpolate'`` or ``'propagate'``. (default: ``'zero'``)
 
     Shapes:
-        - **input:** `x` [K, F], `perm` [K], `num_nodes` N, `edge_index` [2, E] or None
+        - **input:** `x` [K, F], `perm` [K], `num_nodes` N, `edge_index` [2, E] or None,
+          `edge_weight` [E] or None
         - **output:** [N, F]
 
     Raises:
@@ -277,21 +347,24 @@ class GUnpool(torch.nn.Module):
                 [0.],
                 [5.]])
         >>> path = torch.tensor([[0, 1], [1, 2]])
-        >>> GUnpool("nearest")(torch.tensor([[5.0]]), torch.tensor([0]), 3, path)
-        tensor([[5.],
-                [5.],
+        >>> GUnpool("interpolate")(torch.tensor([[5.0], [7.0]]), torch.tensor([2, 0]), 3, path)
+        tensor([[7.],
+                [6.],
                 [5.]])
     """
 
-    def __init__(self, fill: str = "zero", num_iterations: int = 40) -> None:
+    def __init__(self, lift: str = "zero") -> None:
         super().__init__()
-        check_choice(fill, "fill", FILLS)
-        check_positive_int(num_iterations, "num_iterations", 0, 10**6)
-        self.fill = fill
-        self.num_iterations = num_iterations
+        check_choice(lift, "lift", LIFTS)
+        self.lift = lift
 
     def forward(
-        self, x: Tensor, perm: Tensor, num_nodes: int, edge_index: Tensor | None = None
+        self,
+        x: Tensor,
+        perm: Tensor,
+        num_nodes: int,
+        edge_index: Tensor | None = None,
+        edge_weight: Tensor | None = None,
     ) -> Tensor:
         r"""Puts each row back where it was.
 
@@ -299,33 +372,55 @@ class GUnpool(torch.nn.Module):
             x (Tensor): Features of the kept nodes, [K, F].
             perm (Tensor): Index of each kept node before pooling, [K].
             num_nodes (int): Number of nodes before pooling, N.
-            edge_index (Tensor, optional): Edges before pooling, [2, E]; needed unless `fill` is
+            edge_index (Tensor, optional): Edges before pooling, [2, E]; needed unless `lift` is
                 ``'zero'``, which takes none. (default: None)
+            edge_weight (Tensor, optional): Their weights [E], which ``'interpolate'`` reads.
+                (default: None, all ones)
         """
         check_tensor(x, "x")
-        if (edge_index is None) != (self.fill == "zero"):
+        if (edge_index is None) != (self.lift == "zero"):
             given = "None" if edge_index is None else "edges"
             raise ValueError(
-                f"'edge_index' must be None with fill='zero', and edges otherwise "
-                f"(got {given} with fill={self.fill!r})"
+                f"'edge_index' must be None with lift='zero', and edges otherwise "
+                f"(got {given} with lift={self.lift!r})"
+            )
+        if edge_weight is not None and self.lift != "interpolate":
+            raise ValueError(
+                f"'edge_weight' goes with lift='interpolate' (got weights with lift={self.lift!r})"
             )
         if not isinstance(num_nodes, torch.SymInt):
             check_positive_int(num_nodes, "num_nodes", 0)
         with outermost() as values:
             check_perm(perm, num_nodes, values)
+            if edge_index is not None:
+                check_edge_index(edge_index, num_nodes, values)
+                check_edge_weight(edge_weight, edge_index.size(1), values)
+                check_same_device(x, "x", edge_index=edge_index, edge_weight=edge_weight)
         if x.dim() != 2 or perm.size(0) != x.size(0):
             raise ValueError(
                 f"'x' must have shape [{perm.size(0)}, F], one row per entry of 'perm' "
                 f"(got {list(x.shape)})"
             )
         check_memory(num_nodes * x.size(1) * x.element_size(), "num_nodes", num_nodes)
+        if self.lift != "interpolate" or edge_index is None:
+            return self._lift(x, perm.long(), num_nodes, edge_index)
+        return Transfer.from_edges(perm, edge_index, edge_weight, num_nodes).prolong(x)
+
+    def up(self, x: Tensor, hierarchy: Hierarchy, level: int) -> Tensor:
+        """From level ``level + 1`` of a hierarchy to `level`, inside a network, unchecked."""
+        if self.lift == "interpolate":
+            transfer = hierarchy.transfers[level]
+            assert transfer is not None
+            return transfer.prolong(x)
+        above = hierarchy.levels[level]
+        near = None if self.lift == "zero" else above.graph.cover_edges()[0]
+        return self._lift(x, hierarchy.perms[level], above.num_nodes, near)
+
+    def _lift(self, x: Tensor, perm: Tensor, num_nodes: int, edge_index: Tensor | None) -> Tensor:
         if edge_index is None:
-            return x.new_zeros((num_nodes, x.size(1))).index_copy(0, perm.long(), x)
-        num_iterations = self.num_iterations if self.fill == "propagate" else 0
-        return propagate_kept(x, perm, edge_index, num_nodes, num_iterations)
+            return x.new_zeros((num_nodes, x.size(1))).index_copy(0, perm, x)
+        steps = NUM_ITERATIONS if self.lift == "propagate" else 0
+        return propagate_kept(x, perm, edge_index, num_nodes, steps)
 
     def __repr__(self) -> str:
-        options = [] if self.fill == "zero" else [repr(self.fill)]
-        if self.num_iterations != 40:
-            options.append(f"num_iterations={self.num_iterations}")
-        return f"{self.__class__.__name__}({', '.join(options)})"
+        return f"{self.__class__.__name__}({'' if self.lift == 'zero' else repr(self.lift)})"

@@ -1,19 +1,22 @@
-"""One vector per graph from the node states of all levels."""
+"""One output per graph from the node states of all levels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch_geometric.utils import scatter
+from torch_geometric.nn import MLP, JumpingKnowledge, MultiAggregation
 
-from pyg_gunet.functional.validate import (
-    check_batch,
+from pyg_gunet.graph.level import Hierarchy
+from pyg_gunet.nn.unet import GraphUNet
+from pyg_gunet.validate import (
+    check_batch_size,
     check_choice,
     check_features,
+    check_memory,
     check_positive_int,
-    check_same_device,
     outermost,
 )
 
@@ -21,138 +24,119 @@ REDUCTIONS = ("mean", "max", "sum")
 
 
 class HierarchicalReadout(torch.nn.Module):
-    r"""Reads a vector per graph off the node states of every level of a hierarchy.
+    r"""Reads one output per graph off the node states of every level of a :class:`GraphUNet`: some
+    reductions over each level's nodes (PyG's :class:`MultiAggregation`), levels joined by PyG's
+    :class:`JumpingKnowledge`, then a perceptron of two layers.
 
-    `Cangea et al. 2018 <https://arxiv.org/abs/1811.01287>`_ (eqs. 4 and 5) set the mean and the
-    maximum over a level's nodes side by side and add these up over levels: ``reduce=("mean",
-    "max"), combine="sum"``. The official code of `Gao and Ji 2019
-    <https://arxiv.org/abs/1905.05178>`_ takes the maximum, the sum and the mean, and sets all
-    levels side by side: the default, but for the order of the entries. It has no parameters.
+    `Cangea et al. 2018 <https://arxiv.org/abs/1811.01287>`_ (eqs. 4 and 5) add the mean and the
+    maximum up over levels; the official code of `Gao and Ji 2019
+    <https://arxiv.org/abs/1905.05178>`_ sets mean, maximum and sum of all levels side by side: the
+    default.
 
     Args:
-        reduce (tuple of str, optional): Some of ``'mean'``, ``'max'`` and ``'sum'``, each once.
+        net (GraphUNet): Its outputs are the states of the finest level, so its `out_channels` is
+            its `hidden_channels`.
+        out_channels (int): Size of the output of each graph.
+        reduce (tuple of str, optional): Some of ``'mean'``, ``'max'`` and ``'sum'``.
             (default: ``("mean", "max", "sum")``)
-        combine (str, optional): ``'cat'``, levels side by side, finest first, or ``'sum'``, levels
-            added up, which then must be of one width. (default: ``'cat'``)
+        mode (str, optional): Of :class:`JumpingKnowledge`, ``'cat'``, levels side by side, or
+            ``'max'``, their maximum. (default: ``'cat'``)
 
     Shapes:
-        - **input:** `xs`, per level [N_l, F_l]; `batches`, per level [N_l] sorted, or None
-        - **output:** [B, R * sum of F_l] with ``'cat'``, [B, R * F] with ``'sum'``; R reductions
-
-    A graph without nodes at a level reads as zeros there.
+        - **input:** as :meth:`GraphUNet.forward`
+        - **output:** [B, out_channels]; a graph without nodes reads as zeros
 
     Raises:
         ValueError, TypeError, IndexError: On bad input, naming the argument and the value.
 
     Example:
-        >>> xs = [torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([[4.0], [7.0]])]
-        >>> batches = [torch.tensor([0, 0, 1]), torch.tensor([0, 1])]
-        >>> HierarchicalReadout()(xs, batches)  # mean, max, sum of either level
-        tensor([[2., 3., 4., 4., 4., 4.],
-                [5., 5., 5., 7., 7., 7.]])
-        >>> HierarchicalReadout(("mean", "max"), combine="sum")(xs, batches)
-        tensor([[ 6.,  7.],
-                [12., 12.]])
+        >>> model = HierarchicalReadout(GraphUNet(16, 32, 32, depth=2), out_channels=3)
+        >>> x, edge_index = torch.randn(10, 16), torch.randint(6, (2, 30))
+        >>> batch = torch.tensor([0] * 6 + [1] * 4)
+        >>> model(x, edge_index, batch, batch_size=4).shape
+        torch.Size([4, 3])
     """
 
-    def __init__(self, reduce: Sequence[str] = REDUCTIONS, combine: str = "cat") -> None:
+    def __init__(
+        self,
+        net: GraphUNet,
+        out_channels: int,
+        reduce: Sequence[str] = REDUCTIONS,
+        mode: str = "cat",
+    ) -> None:
         super().__init__()
-        if isinstance(reduce, str) or not isinstance(reduce, Sequence):
+        if not isinstance(net, GraphUNet):
+            raise TypeError(f"'net' must be a GraphUNet (got {net!r:.80})")
+        if net.out_channels != net.hidden_channels:
+            raise ValueError(
+                f"'net' must give its {net.hidden_channels} hidden channels "
+                f"(got {net.out_channels})"
+            )
+        if isinstance(reduce, str) or not isinstance(reduce, Sequence) or not reduce:
             raise TypeError(f"'reduce' must be a tuple of names (got {reduce!r})")
         for name in reduce:
             check_choice(name, "reduce", REDUCTIONS)
-        if not reduce or len(set(reduce)) != len(reduce):
-            raise ValueError(f"'reduce' must name each reduction once (got {tuple(reduce)!r})")
-        check_choice(combine, "combine", ("cat", "sum"))
-        self.reduce = tuple(reduce)
-        self.combine = combine
+        check_choice(mode, "mode", ("cat", "max"))
+        check_positive_int(out_channels, "out_channels")
+        self.net = net
+        self.aggregate = MultiAggregation(list(reduce))
+        self.join = JumpingKnowledge(mode)
+        channels = net.hidden_channels
+        read = len(reduce) * channels * (net.depth + 1 if mode == "cat" else 1)
+        check_memory(4 * read * channels, "net", channels)
+        self.mlp = MLP([read, channels, out_channels], dropout=net.dropout, act=net.act, norm=None)
 
-    def out_channels(self, channels: Sequence[int]) -> int:
-        r"""The size of the read-out of levels of these sizes.
-
-        Args:
-            channels (list[int]): Channels per level.
-
-        Example:
-            >>> HierarchicalReadout().out_channels([16, 16])
-            96
-        """
-        for size in channels:
-            check_positive_int(size, "channels")
-        if not channels or (self.combine == "sum" and len(set(channels)) > 1):
-            raise ValueError(
-                f"'channels' must hold sizes, of one value with combine='sum' "
-                f"(got {list(channels)!r})"
-            )
-        return len(self.reduce) * (sum(channels) if self.combine == "cat" else channels[0])
+    def reset_parameters(self) -> None:
+        r"""Resets all learnable parameters."""
+        self.net.reset_parameters()
+        self.mlp.reset_parameters()
 
     def forward(
         self,
-        xs: Sequence[Tensor],
-        batches: Sequence[Tensor | None],
+        x: Tensor,
+        edge_index: Tensor,
+        batch: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+        *,
+        edge_attr: Tensor | None = None,
         batch_size: int | None = None,
     ) -> Tensor:
-        r"""The read-out, see above for its shape.
+        r"""The output of every graph, [B, out_channels]. Arguments as in :meth:`GraphUNet.forward`;
+        `batch_size` is B (default: None, up to the last graph that has a node)."""
+        states, hierarchy = self.net.states(
+            x, edge_index, batch, edge_weight, edge_attr=edge_attr, batch_size=batch_size
+        )
+        states[0] = self.net.act(states[0])
+        vector = self.read(states, hierarchy, batch_size)
+        return self.mlp(F.dropout(vector, self.net.dropout, self.training))
+
+    def read(
+        self, states: Sequence[Tensor], hierarchy: Hierarchy, batch_size: int | None = None
+    ) -> Tensor:
+        r"""One vector per graph before the perceptron, [B, ...].
 
         Args:
-            xs (list[Tensor]): Node states per level, finest first, [N_l, F_l].
-            batches (list[Tensor]): Graph id per node of each level, [N_l], or None for one graph.
-            batch_size (int, optional): The number of graphs B. (default: None, up to the last that
-                has a node)
+            states (list[Tensor]): Node states per level, finest first, [N_l, hidden_channels].
+            hierarchy (Hierarchy): The levels.
+            batch_size (int, optional): The number of graphs B. (default: None)
         """
         with outermost() as values:
-            for name, value in (("xs", xs), ("batches", batches)):
-                if not isinstance(value, Sequence) or isinstance(value, str):
-                    raise TypeError(f"'{name}' must be a list, one entry per level (got {value!r})")
-            if len(xs) != len(batches):
+            if len(states) != len(hierarchy.levels):
                 raise ValueError(
-                    f"'batches' must hold one entry per level, {len(xs)} of them "
-                    f"(got {len(batches)})"
+                    f"'states' must hold one entry per level, {len(hierarchy.levels)} of them "
+                    f"(got {len(states)})"
                 )
-            if not xs:
-                raise ValueError("'xs' must hold a level (got none)")
-            for x, batch in zip(xs, batches):
-                check_features(x, None, values, name="xs")
-                check_batch(batch, x.size(0), values)
-                check_same_device(x, "xs", batches=batch)
-            widths = [x.size(1) for x in xs]
-            if self.combine == "sum" and len(set(widths)) > 1:
-                raise ValueError(f"'xs' must have one width with combine='sum' (got {widths})")
+            for x in states:
+                check_features(x, self.net.hidden_channels, values, name="states")
+            batch = hierarchy.levels[0].batch
             if batch_size is not None:
-                check_positive_int(batch_size, "batch_size")
-        if batch_size is not None and values:
-            check_batch_size(batch_size, batches)
-        size = num_graphs(batches) if batch_size is None else batch_size
-        vectors = [self._read(x, batch, size) for x, batch in zip(xs, batches)]
-        return torch.cat(vectors, 1) if self.combine == "cat" else torch.stack(vectors).sum(0)
-
-    def _read(self, x: Tensor, batch: Tensor | None, size: int) -> Tensor:
-        if batch is None:
-            batch = torch.zeros(x.size(0), dtype=torch.long, device=x.device)
-        batch = batch.long()
-        return torch.cat([scatter(x, batch, 0, size, reduce=name) for name in self.reduce], 1)
-
-    def __repr__(self) -> str:
-        return f"{self.__class__.__name__}({', '.join(self.reduce)}, combine={self.combine!r})"
-
-
-def num_graphs(batches: Sequence[Tensor | None]) -> int:
-    """One more than the last graph that has a node."""
-    # Ids are sorted: the last is the highest.
-    last = [int(ids) for batch in batches if batch is not None for ids in batch[-1:]]
-    return max([0, *last]) + 1
-
-
-def check_batch_size(batch_size: int, batches: Sequence[Tensor | None]) -> None:
-    """A number of graphs that the nodes of every level fit."""
-    found = num_graphs(batches)
-    if batch_size < found:
-        raise ValueError(f"'batch_size' must be at least {found} (got {batch_size!r})")
-
-
-def make_readout(readout: str | HierarchicalReadout | None) -> HierarchicalReadout | None:
-    """A read-out by how it combines levels, or the user's own; None for none."""
-    if readout is None or isinstance(readout, HierarchicalReadout):
-        return readout
-    check_choice(readout, "readout", ("cat", "sum"))
-    return HierarchicalReadout(combine=readout)
+                check_batch_size(batch_size, batch, values)
+            elif batch is not None:
+                batch_size = int(batch[-1]) + 1  # sorted: the last is the highest
+        vectors = []
+        for x, level in zip(states, hierarchy.levels):
+            ids = level.batch
+            if ids is None:
+                ids = torch.zeros(level.num_nodes, dtype=torch.long, device=x.device)
+            vectors.append(self.aggregate(x, ids.long(), dim_size=batch_size))
+        return self.join(vectors)

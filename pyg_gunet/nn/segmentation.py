@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch_geometric.nn.conv.gcn_conv import gcn_norm
-from torch_geometric.utils import scatter
 
 from pyg_gunet.functional.segmentation.count import LABEL_DTYPES
-from pyg_gunet.functional.structure import Structure
-from pyg_gunet.functional.validate import (
+from pyg_gunet.graph.graph import Graph
+from pyg_gunet.graph.level import Hierarchy, Level
+from pyg_gunet.nn.base import MakePool, Ratios
+from pyg_gunet.nn.parts import MakeConv, MakeNorm, apply_norm, make_norm
+from pyg_gunet.nn.unet import GraphUNet
+from pyg_gunet.validate import (
+    check_bool,
     check_memory,
     check_number,
     check_positive_int,
     check_tensor,
     outermost,
 )
-from pyg_gunet.nn.levels import Hierarchy, Level
-from pyg_gunet.nn.unet import GraphUNet
 
 
 class Scale(NamedTuple):
@@ -31,17 +32,13 @@ class Scale(NamedTuple):
     node: Tensor
 
 
-class SegmentationUNet(GraphUNet):
-    r"""A :class:`GraphUNet` that scores the classes of every node.
+class SegmentationUNet(torch.nn.Module):
+    r"""Class scores of every node from a :class:`GraphUNet`.
 
     With ``multi_scale`` the classes are scored at every level, as in Long, Shelhamer and Darrell,
     "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015, section 4: from the
-    coarsest level up, scores are unpooled and added to those of the next level. What bilinear
-    interpolation is there, is here the mean of the kept nodes within two hops of the level's graph
-    (:func:`unpool_scores`).
-
-    Selection is ``'spread'`` by default: plain top-k leaves whole regions of a picture without a
-    kept node, and they see nothing of the coarser levels.
+    coarsest level up, scores are lifted and added to those of the next level, by `lift`, or where
+    that brings zeros back as the mean of the kept nodes within two hops (:func:`unpool_scores`).
 
     Args:
         in_channels (int): Size of each input sample.
@@ -50,13 +47,15 @@ class SegmentationUNet(GraphUNet):
         depth (int): Number of poolings. (default: 3)
         pool_ratios (float, int or list, optional): See :class:`GraphUNet`. (default: 0.5)
         multi_scale (bool, optional): Whether to score at every level. (default: False)
-        **kwargs (optional): Further arguments of :class:`GraphUNet`: `sum_res`, `act`, `conv`,
-            `select` (here ``'spread'`` by default), `quantiles`, `connect`, `gate`, `norm`,
-            `dropout`.
+        sum_res, act, reduce, connect, lift, conv, dropout, pool: See :class:`GraphUNet`.
+        select (str, optional): See :class:`GraphUNet`. Plain top-k leaves whole regions of a
+            picture without a kept node, and they see nothing of the coarser levels.
+            (default: ``'spread'``)
+        norm (str or callable, optional): Normalisation after each convolution. (default: None)
 
     Shapes:
         - **input:** `x` [N, in_channels], `edge_index` [2, E], `batch` [N] sorted or None,
-          `edge_weight` [E] or None
+          `edge_weight` [E] or None, `edge_attr` [E, D] or None
         - **output:** logits [N, num_classes]
 
     Raises:
@@ -77,35 +76,43 @@ class SegmentationUNet(GraphUNet):
         hidden_channels: int,
         num_classes: int,
         depth: int = 3,
-        pool_ratios: float | int | list[float | int] = 0.5,
+        pool_ratios: Ratios = 0.5,
         *,
         multi_scale: bool = False,
+        sum_res: bool | None = True,
+        act: str | Callable[[Tensor], Tensor] = "relu",
         select: str = "spread",
-        **kwargs: object,
+        reduce: str = "keep",
+        connect: str = "two_hop",
+        lift: str = "zero",
+        conv: MakeConv = None,
+        norm: MakeNorm = None,
+        dropout: float = 0.0,
+        pool: MakePool = None,
     ) -> None:
+        super().__init__()
         check_positive_int(num_classes, "num_classes", minimum=2)
-        if not isinstance(multi_scale, bool):
-            raise TypeError(f"'multi_scale' must be a bool (got {multi_scale!r})")
+        check_bool(multi_scale, "multi_scale")
         check_positive_int(hidden_channels, "hidden_channels")
         check_memory(4 * hidden_channels * num_classes, "num_classes", num_classes)
-        for name, plain in (
-            ("residual", "input"),
-            ("stem", False),
-            ("propagate", 0),
-            ("mix", 0),
-            ("readout", None),
-        ):
-            if kwargs.get(name, plain) != plain:
-                raise ValueError(f"'{name}' is an option of GraphUNet alone (got {kwargs[name]!r})")
-        super().__init__(
+        self.net = GraphUNet(
             in_channels,
             hidden_channels,
             hidden_channels,
             depth,
             pool_ratios,
+            sum_res,
+            act,
             select=select,
-            **kwargs,  # type: ignore[arg-type]
+            reduce=reduce,
+            connect=connect,
+            lift=lift,
+            conv=conv,
+            norm=norm,
+            dropout=dropout,
+            pool=pool,
         )
+        self.norm = None if norm is None else make_norm(norm, hidden_channels)
         self.num_classes = num_classes
         self.multi_scale = multi_scale
         # One head per scored level, finest first.
@@ -114,74 +121,62 @@ class SegmentationUNet(GraphUNet):
             for _ in range(depth + 1 if multi_scale else 1)
         )
 
+    def reset_parameters(self) -> None:
+        r"""Resets all learnable parameters."""
+        for module in (self.net, self.norm, *self.heads):
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
+
+    def prepare(self, *args: Any, **kwargs: Any) -> Graph | Hierarchy:
+        r"""As :meth:`GraphUNet.prepare`."""
+        return self.net.prepare(*args, **kwargs)
+
     def forward(
         self,
         x: Tensor,
-        edge_index: Tensor | Structure,
+        edge_index: Tensor | Graph | Hierarchy,
         batch: Tensor | None = None,
         edge_weight: Tensor | None = None,
-        batch_size: int | None = None,
+        *,
+        edge_attr: Tensor | None = None,
     ) -> Tensor:
-        r"""The class scores of every node: logits [N, num_classes].
-
-        Args:
-            x (Tensor): Node features, [N, in_channels].
-            edge_index (Tensor or Structure): Edges, [2, E], or a prepared adjacency.
-            batch (Tensor, optional): Sorted graph id per node, [N]. (default: None, one graph)
-            edge_weight (Tensor, optional): Edge weights, [E]. (default: None, all ones)
-            batch_size (int, optional): Of :class:`GraphUNet` with `readout` alone, here None.
-        """
-        self._check_batch_size(batch_size)
-        return self.scales(x, edge_index, batch, edge_weight)[0].logits
+        r"""The class scores of every node: logits [N, num_classes]. Arguments as in
+        :meth:`GraphUNet.forward`."""
+        return self.scales(x, edge_index, batch, edge_weight, edge_attr=edge_attr)[0].logits
 
     def scales(
         self,
         x: Tensor,
-        edge_index: Tensor | Structure,
+        edge_index: Tensor | Graph | Hierarchy,
         batch: Tensor | None = None,
         edge_weight: Tensor | None = None,
+        *,
+        edge_attr: Tensor | None = None,
     ) -> list[Scale]:
         r"""The class scores of every scored level, finest first: those of the level itself plus
         all that comes up from below. The first is :meth:`forward`'s; without `multi_scale` it is
-        the only one. For :func:`deep_supervision`.
-
-        Arguments as in :meth:`forward`.
+        the only one. For :func:`deep_supervision`. Arguments as in :meth:`forward`.
         """
-        with outermost() as values:
-            z, hierarchy = self.descend(x, edge_index, batch, edge_weight, True, values)
-            return self._score(self._ascend(z, hierarchy), hierarchy)
-
-    def _ascend(self, x: Tensor, hierarchy: Hierarchy) -> list[Tensor]:
-        """The features of the way up at every level, finest first."""
-        features = [x]
-        for i in range(self.depth):
-            level = hierarchy.levels[self.depth - 1 - i]
-            x = self.climb(x, hierarchy, i)
-            x = self.act(self.normalise(self.up_norms, x, level, i))
-            features.append(x)
-        return features[::-1]
-
-    def _decode(self, x: Tensor, hierarchy: Hierarchy, batch_size: int | None = None) -> Tensor:
-        return self._score(self._ascend(x, hierarchy), hierarchy)[0].logits
-
-    def _score(self, features: list[Tensor], hierarchy: Hierarchy) -> list[Scale]:
+        states, hierarchy = self.net.states(x, edge_index, batch, edge_weight, edge_attr=edge_attr)
+        if self.norm is not None:
+            states[0] = apply_norm(self.norm, states[0], hierarchy.levels[0].batch)
+        states[0] = self.net.act(states[0])
         logits: list[Tensor] = []
         for j in reversed(range(len(self.heads))):
-            score = self.heads[j](features[j])
+            score = self.heads[j](states[j])
             if logits:
-                below = unpool_scores(logits[-1], hierarchy.perms[j], hierarchy.levels[j])
-                score = score + below
+                score = score + self._lifted(logits[-1], hierarchy, j)
             logits.append(score)
         return [Scale(one, hierarchy.kept(j)) for j, one in enumerate(reversed(logits))]
 
-    def __repr__(self) -> str:
-        options = "" if self.select == "spread" else f", select={self.select!r}"
-        options += "" if self.connect == "two_hop" else f", connect={self.connect!r}"
-        options += ", multi_scale=True" if self.multi_scale else ""
-        return (
-            f"{self.__class__.__name__}({self.in_channels}, {self.hidden_channels}, "
-            f"{self.num_classes}, depth={self.depth}, pool_ratios={self.pool_ratios}{options})"
-        )
+    def _lifted(self, logits: Tensor, hierarchy: Hierarchy, level: int) -> Tensor:
+        if self.net.unpool.lift == "zero":
+            return unpool_scores(logits, hierarchy.perms[level], hierarchy.levels[level])
+        return self.net.unpool.up(logits, hierarchy, level)
+
+    def extra_repr(self) -> str:
+        return f"num_classes={self.num_classes}, multi_scale={self.multi_scale}"
 
 
 def unpool_scores(scores: Tensor, perm: Tensor, level: Level) -> Tensor:
@@ -199,19 +194,8 @@ def unpool_scores(scores: Tensor, perm: Tensor, level: Level) -> Tensor:
     """
     marked = torch.cat([scores, scores.new_ones(scores.size(0), 1)], dim=1)
     spread = scores.new_zeros(level.num_nodes, marked.size(1)).index_copy(0, perm, marked)
-    if level.structure is not None:
-        propagation = level.structure.propagation()
-        spread = propagation.matmul(propagation.matmul(spread))
-    else:
-        assert level.edge_index is not None
-        # Without weights, gcn_norm would give the self loops it adds weight 1 instead of 2.
-        weight = scores.new_ones(level.edge_index.size(1))
-        if level.edge_weight is not None:
-            weight = level.edge_weight.detach().to(scores.dtype)
-        (source, target), norm = gcn_norm(level.edge_index, weight, level.num_nodes, improved=True)
-        for _ in range(2):
-            messages = spread[source] * norm.unsqueeze(-1)
-            spread = scatter(messages, target, dim=0, dim_size=level.num_nodes)
+    for _ in range(2):
+        spread = level.graph.propagate(spread)
     mass = spread[:, -1:].detach()
     return spread[:, :-1] / mass.where(mass > 0, torch.inf)
 

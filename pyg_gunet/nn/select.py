@@ -8,11 +8,10 @@ from torch_geometric.nn.inits import uniform
 from torch_geometric.nn.pool.select import Select, SelectOutput
 from torch_geometric.utils import softmax
 
-from pyg_gunet.functional.inputs import as_edges
 from pyg_gunet.functional.select import graph_sizes, num_kept, topk
 from pyg_gunet.functional.spread import spread
-from pyg_gunet.functional.structure import Structure
-from pyg_gunet.functional.validate import (
+from pyg_gunet.graph.inputs import as_edges
+from pyg_gunet.validate import (
     check_batch,
     check_choice,
     check_features,
@@ -97,17 +96,18 @@ class GPoolSelect(Select):
         gate = self.gate or DEFAULT_GATE[self.strategy]
         return y, torch.tanh(y) if gate == "tanh" else torch.sigmoid(y)
 
-    def choose(
-        self, y: Tensor, edge_index: Tensor | Structure | None, batch: Tensor | None
-    ) -> Tensor:
+    @property
+    def structural(self) -> bool:
+        """Whether the graph alone decides, so that it can be done once."""
+        return self.strategy == "spread" and self.quantiles == 1
+
+    def choose(self, y: Tensor, edge_index: Tensor | None, batch: Tensor | None) -> Tensor:
         """`perm` for scores `y`."""
         y = y.detach()
         if self.strategy == "topk":
             return topk(y, self.ratio, batch, self.min_score)
         if edge_index is None:
             raise ValueError("'edge_index' must be given for select='spread' (got None)")
-        if isinstance(edge_index, Structure):
-            edge_index = edge_index.cover_edges()
         assert self.ratio is not None
         k = num_kept(self.ratio, graph_sizes(batch, y.size(0), y.device))
         return _spread(y, edge_index, k, batch, quantiles=self.quantiles)

@@ -9,10 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
+from torch_geometric.nn import APPNP, global_mean_pool
 
+from pyg_gunet.graph.level import Hierarchy
 from pyg_gunet.nn.autoencoder import GraphUNetAutoEncoder
 from pyg_gunet.nn.critic.terms import InfoMaxTerm, PriorTerm, held_out_rows
-from pyg_gunet.nn.levels import Hierarchy
+from pyg_gunet.nn.masked import MaskedAutoEncoder
+from pyg_gunet.nn.unet import GraphUNet
 from pyg_gunet.settings import Settings
 from pyg_gunet.train.baselines import mean_mse, pca_mse
 from pyg_gunet.train.pictures import draw_reconstruction
@@ -38,22 +41,17 @@ class AutoEncode(GraphModule):
     def __init__(self, settings: dict[str, Any], channels: dict[str, int]) -> None:
         super().__init__(settings, channels)
         s = self.settings
-        self.net = GraphUNetAutoEncoder(
-            channels["in_channels"],
-            s.hidden_channels,
-            s.latent_channels,
-            s.depth,
-            s.ratios,
-            skip=s.skip or "none",
-            fill=s.fill or "zero",
-            select=s.select or "spread",
-            connect=s.connect,
-            norm=None if s.norm == "none" else s.norm,
-            dropout=s.dropout or 0.0,
-            loss_fn=s.loss_fn or "mse",
-            mask=s.mask,
-        )
-        latent = self.net.latent_channels
+        options: dict[str, Any] = {"norm": None if s.norm == "none" else s.norm}
+        options.update(dropout=s.dropout or 0.0, act="elu", **s.words)
+        size = channels["in_channels"], s.hidden_channels
+        self.net: Any
+        if s.mask is not None:  # with skip connections: what is hidden cannot be copied
+            sum_res = {"sum": True, "cat": False}.get(s.skip or "sum")
+            net = GraphUNet(*size, s.hidden_channels, s.depth, s.ratios, sum_res, **options)
+            self.net = MaskedAutoEncoder(net, s.mask)
+        else:
+            self.net = GraphUNetAutoEncoder(*size, s.latent_channels, s.depth, s.ratios, **options)
+        latent = s.latent_channels or s.hidden_channels
         self.infomax = InfoMaxTerm(latent) if s.mi_weight else None
         self.prior = PriorTerm(latent) if s.kl_weight else None
 
@@ -71,7 +69,7 @@ class AutoEncode(GraphModule):
         x = self.scaled(data)
         if self.settings.mask is not None:
             batch, weight = data.get("batch"), data.get("edge_weight")
-            x_hat, hidden = self.net.masked(x, data.edge_index, batch, weight)
+            x_hat, hidden = self.net(x, data.edge_index, batch, weight)
             return {"reconstruction": self.net.loss(x_hat, x, hidden)}
         z, hierarchy = self.encode(data)
         terms = {"reconstruction": self.net.loss(self.net.decode(z, hierarchy), x)}
@@ -115,10 +113,8 @@ class AutoEncode(GraphModule):
         x = x[torch.randperm(x.size(0), device=x.device)]
         return self.net.encode(x, data.edge_index, data.get("batch"), data.get("edge_weight"))[0]
 
-    def embed(self, data: Data, level: str, propagate: int = 0) -> dict[str, Tensor]:
+    def embed(self, data: Data, level: str) -> dict[str, Tensor]:
         """Embeddings `z` of nodes, of graphs, or of the coarsest level's nodes (``'latent'``).
-
-        `propagate`: steps of personalised PageRank for those of nodes.
 
         Beside `z` go the graph of every row (`graph`) and, for ``'latent'``, its node in the input
         (`node`).
@@ -132,7 +128,11 @@ class AutoEncode(GraphModule):
             return {"z": z, "graph": batch[node], "node": node}
         x = self.scaled(data)
         weight = data.get("edge_weight")
-        z = self.net.embed(x, data.edge_index, batch, weight, level, propagate)
+        if self.settings.mask is None:
+            z = self.net.embed(x, data.edge_index, batch, weight, level)
+        else:
+            z = self.net.embed(x, data.edge_index, batch, weight)
+            z = z if level == "nodes" else global_mean_pool(z, batch)
         return {"z": z, "graph": batch if level == "nodes" else torch.arange(z.size(0))}
 
 
@@ -165,8 +165,6 @@ def defaults(settings: Settings, dataset: InMemoryDataset) -> dict[str, Any]:
         "lr": 5e-3,
         "weight_decay": 0.0,
         "latent_channels": min(max(latent, 1), settings.hidden_channels),
-        "select": "spread",
-        "skip": "none",
         "dropout": 0.0,
         "loss_fn": "mse",
         "normalize": "center",
@@ -210,8 +208,9 @@ def masked_report(module: AutoEncode, splits: Splits) -> tuple[dict[str, Any], l
         data = next(iter(splits.test))
         if all(key in data for key in ("y", "train_mask", "val_mask", "test_mask")):
             masks = data.train_mask, data.val_mask, data.test_mask
+            z = module.embed(data, "nodes")["z"]
             tried = {
-                steps: probe(module.embed(data, "nodes", steps)["z"], data.y, *masks)
+                steps: probe(APPNP(steps, 0.1)(z, data.edge_index), data.y, *masks)
                 for steps in (0, PROPAGATE)
             }
             best = max(tried, key=lambda k: (tried[k]["val_accuracy"], -tried[k]["val_loss"]))

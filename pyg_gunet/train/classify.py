@@ -36,10 +36,9 @@ class Classify(GraphModule):
             s.depth,
             s.ratios,
             sum_res=s.skip == "sum",
-            select=s.select or "topk",
-            connect=s.connect,
             norm=None if s.norm == "none" else s.norm,
             dropout=s.dropout or 0.0,
+            **s.words,
         )
 
     def forward(self, data: Data) -> Tensor:

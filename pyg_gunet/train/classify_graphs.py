@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
+from pyg_gunet.nn.readout import HierarchicalReadout
 from pyg_gunet.nn.unet import GraphUNet
 from pyg_gunet.settings import Settings
 from pyg_gunet.train.tasks import GraphModule, Splits, Task, graph_splits, register_task
@@ -22,20 +23,18 @@ class ClassifyGraphs(GraphModule):
     def __init__(self, settings: dict[str, Any], channels: dict[str, int]) -> None:
         super().__init__(settings, channels)
         s = self.settings
-        self.net = GraphUNet(
+        net = GraphUNet(
             channels["in_channels"],
             s.hidden_channels,
-            channels["num_classes"],
+            s.hidden_channels,
             s.depth,
             s.ratios,
-            sum_res=s.skip != "cat",
-            residual="none" if s.skip == "none" else "input",
-            select=s.select or "topk",
-            connect=s.connect,
+            sum_res={"none": None, "cat": False}.get(s.skip or "sum", True),
             norm=None if s.norm == "none" else s.norm,
             dropout=s.dropout or 0.0,
-            readout="cat",
+            **s.words,
         )
+        self.net = HierarchicalReadout(net, channels["num_classes"])
 
     def forward(self, data: Data) -> Tensor:
         """Logits [B, num_classes]."""

@@ -20,7 +20,6 @@ from torch_geometric.data import InMemoryDataset
 
 from pyg_gunet.datasets import load
 from pyg_gunet.files import check_path, first_line, read_torch, write_aside
-from pyg_gunet.functional.validate import check_bool, check_choice
 from pyg_gunet.settings import Settings
 from pyg_gunet.train.callbacks import (
     BEST,
@@ -33,6 +32,7 @@ from pyg_gunet.train.launch import check_sharing, launched, make_trainer, one_by
 from pyg_gunet.train.loading import alone
 from pyg_gunet.train.pictures import draw_curve
 from pyg_gunet.train.tasks import GraphModule, Splits, Task, get_task
+from pyg_gunet.validate import check_bool, check_choice
 
 PathLike = str | os.PathLike[str]
 
@@ -208,7 +208,9 @@ def embed(
                 part["y"] = y.numpy()
             graphs, nodes = graphs + data.num_graphs, nodes + data.num_nodes
             parts.append(part)
-    arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    arrays: dict[str, Any] = {
+        key: np.concatenate([part[key] for part in parts]) for key in parts[0]
+    }
     with write_aside(out) as file:
         np.savez_compressed(file, **arrays)
     return {key: value.shape for key, value in arrays.items()}

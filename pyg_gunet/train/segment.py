@@ -48,11 +48,10 @@ class Segment(GraphModule):
             s.ratios,
             multi_scale=s.head == "multi_scale",
             sum_res=s.skip != "cat",
-            select=s.select or "spread",
-            connect=s.connect,
             conv=_CONVS[s.conv or "sage"],
             norm=None if s.norm == "none" else s.norm,
             dropout=s.dropout or 0.0,
+            **s.words,
         )
         self.criterion = BorderWeightedCrossEntropy(ignore_index=VOID)
         self.scores = SegmentationMetrics(channels["num_classes"], ignore_index=VOID)
@@ -62,7 +61,7 @@ class Segment(GraphModule):
         x = self.scaled(data)
         if self.positions:
             x = torch.cat([x, place(data)], dim=1)
-        weight = data.get("edge_weight") if self.net.levels.weighted else None
+        weight = data.get("edge_weight") if self.net.net.weighted else None
         return x, data.edge_index, data.get("batch"), weight
 
     def forward(self, data: Data) -> Tensor:

@@ -11,7 +11,7 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_gunet.functional.border import border_weight, connected_instances
 from pyg_gunet.functional.segmentation.count import LABEL_DTYPES, check_ignore_index
-from pyg_gunet.functional.validate import (
+from pyg_gunet.validate import (
     check_choice,
     check_number,
     check_positive_int,

@@ -12,7 +12,7 @@ from torch_geometric.transforms import BaseTransform, ToSLIC
 from torch_geometric.utils import coalesce
 
 from pyg_gunet.functional.segmentation.count import LABEL_DTYPES
-from pyg_gunet.functional.validate import (
+from pyg_gunet.validate import (
     check_choice,
     check_memory,
     check_positive_int,

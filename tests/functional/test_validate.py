@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from pyg_gunet import GPool, GraphUNet, GraphUNetAutoEncoder, GUnpool, validation
-from pyg_gunet.functional import validate
+from pyg_gunet import validate
 from pyg_gunet.functional.connect import two_hop
-from pyg_gunet.functional.validate import outermost
+from pyg_gunet.validate import outermost
 from tests.conftest import random_graph
 
 

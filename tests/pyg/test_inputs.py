@@ -22,7 +22,7 @@ from pyg_gunet import (
     WalkAdjacency,
 )
 from pyg_gunet.functional.connect import induced, two_hop
-from pyg_gunet.functional.inputs import as_edges
+from pyg_gunet.graph.inputs import as_edges
 from pyg_gunet.functional.sampled import sampled_two_hop
 
 NUM_NODES = 12

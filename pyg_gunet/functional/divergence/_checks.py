@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyg_gunet.functional import validate
+from pyg_gunet import validate
 
 DIRECTIONS = ("forward", "reverse", "jeffreys")
 

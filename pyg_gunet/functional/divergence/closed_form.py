@@ -14,7 +14,7 @@ from pyg_gunet.functional.divergence._checks import (
     full_precision,
     no_autocast,
 )
-from pyg_gunet.functional.validate import (
+from pyg_gunet.validate import (
     check_choice,
     check_positive_int,
     check_same_device,

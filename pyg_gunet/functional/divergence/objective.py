@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_gunet.functional.divergence._checks import check_scores, full_precision
-from pyg_gunet.functional.validate import (
+from pyg_gunet.validate import (
     check_floating,
     check_number,
     check_same_device,

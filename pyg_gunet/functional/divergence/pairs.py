@@ -24,7 +24,7 @@ from torch import Tensor
 from pyg_gunet.functional.divergence._checks import check_scores, full_precision
 from pyg_gunet.functional.divergence.objective import check_nu
 from pyg_gunet.functional.divergence.readout import BOUNDS, READOUTS, Estimate, wide
-from pyg_gunet.functional.validate import (
+from pyg_gunet.validate import (
     INDEX_DTYPES,
     check_choice,
     check_floating,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyg_gunet.functional.divergence._checks import DIRECTIONS, check_scores
-from pyg_gunet.functional.validate import (
+from pyg_gunet.validate import (
     INDEX_DTYPES,
     check_choice,
     check_number,

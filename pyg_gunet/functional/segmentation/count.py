@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyg_gunet.functional.validate import (
+from pyg_gunet.validate import (
     FLOAT_DTYPES,
     check_batch,
     check_memory,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pyg_gunet.functional.segmentation.count import LABEL_DTYPES
-from pyg_gunet.functional.validate import check_number, check_same_device, check_tensor
+from pyg_gunet.validate import check_number, check_same_device, check_tensor
 
 
 def instances_found(preds: Tensor, target: Tensor, threshold: float = 0.5) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyg_gunet.functional.segmentation.count import label_counts
 from pyg_gunet.functional.segmentation.score import class_scores
-from pyg_gunet.functional.validate import (
+from pyg_gunet.validate import (
     FLOAT_DTYPES,
     INDEX_DTYPES,
     check_batch,

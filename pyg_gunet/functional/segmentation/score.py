@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from pyg_gunet.functional.segmentation.count import Counts, label_counts
-from pyg_gunet.functional.validate import check_choice
+from pyg_gunet.validate import check_choice
 
 Absent = Literal["skip", "nan", 0, 1]
 Reduction = Literal["none", "mean"]

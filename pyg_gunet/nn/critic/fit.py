@@ -12,9 +12,9 @@ from torch import Tensor
 
 from pyg_gunet.functional.divergence import PairScores, nce_loss
 from pyg_gunet.functional.divergence.readout import wide
-from pyg_gunet.functional.validate import check_generator, check_number, check_positive_int
 from pyg_gunet.nn.critic.kl import evaluating
 from pyg_gunet.nn.critic.network import Calibration
+from pyg_gunet.validate import check_generator, check_number, check_positive_int
 
 Batch = tuple[Tensor, ...]
 # Deviations of slope (from 1) and offset (from 0) that calibration expects: where held-out data say

@@ -18,7 +18,8 @@ from pyg_gunet.functional.divergence import (
 )
 from pyg_gunet.functional.divergence._checks import full_precision
 from pyg_gunet.functional.divergence.objective import check_nu
-from pyg_gunet.functional.validate import (
+from pyg_gunet.nn.critic.network import MLP, Calibration, GaussianBase, Standardize
+from pyg_gunet.validate import (
     check_choice,
     check_features,
     check_memory,
@@ -26,7 +27,6 @@ from pyg_gunet.functional.validate import (
     check_same_device,
     outermost,
 )
-from pyg_gunet.nn.critic.network import MLP, Calibration, GaussianBase, Standardize
 
 # The linear term of the Donsker-Varadhan bound rewards samples of P without end where no sample of
 # Q is near; so its log-ratios are held to this range. The other objectives saturate by themselves.

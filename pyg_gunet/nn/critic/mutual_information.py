@@ -18,7 +18,9 @@ from pyg_gunet.functional.divergence import (
     pair_readout,
     two_sample_readout,
 )
-from pyg_gunet.functional.validate import (
+from pyg_gunet.nn.critic.kl import check_objective, draw, evaluating, split_rows
+from pyg_gunet.nn.critic.network import HEADS, Calibration, GaussianPairBase, Standardize
+from pyg_gunet.validate import (
     check_batch,
     check_choice,
     check_features,
@@ -27,8 +29,6 @@ from pyg_gunet.functional.validate import (
     check_same_device,
     outermost,
 )
-from pyg_gunet.nn.critic.kl import check_objective, draw, evaluating, split_rows
-from pyg_gunet.nn.critic.network import HEADS, Calibration, GaussianPairBase, Standardize
 
 # Numbers per intermediate tensor and chunk of rows: 4 MB in float32.
 CHUNK = 2**20

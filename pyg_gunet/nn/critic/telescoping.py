@@ -10,7 +10,9 @@ from torch import Tensor
 
 from pyg_gunet.functional.divergence import Estimate, nce_loss, two_sample_readout
 from pyg_gunet.functional.divergence._checks import full_precision
-from pyg_gunet.functional.validate import (
+from pyg_gunet.nn.critic.kl import draw, evaluating, split_rows
+from pyg_gunet.nn.critic.network import Standardize
+from pyg_gunet.validate import (
     check_choice,
     check_features,
     check_memory,
@@ -18,8 +20,6 @@ from pyg_gunet.functional.validate import (
     check_same_device,
     outermost,
 )
-from pyg_gunet.nn.critic.kl import draw, evaluating, split_rows
-from pyg_gunet.nn.critic.network import Standardize
 
 
 class TelescopingCritic(torch.nn.Module):

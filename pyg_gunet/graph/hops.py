@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyg_gunet.functional.spmm import SparseBlock
+from pyg_gunet.graph.sparse.spmm import SparseBlock
 
 
 class Scratch:
@@ -21,12 +21,19 @@ class Scratch:
     def take(self, like: Tensor, size: int) -> tuple[list[Tensor], Tensor]:
         """``(shelf, buffer)``: a buffer [size, F] for the features of `like`, and where to put it
         back. Lists give and take in one step, so threads may share them."""
-        key = (size, like.size(1), like.dtype, like.device)
+        # A buffer born in inference mode may not be written to outside of it.
+        key = (size, like.size(1), like.dtype, like.device, torch.is_inference_mode_enabled())
         shelf = self.free.setdefault(key, [])
         try:
             return shelf, shelf.pop()
         except IndexError:
             return shelf, like.new_empty((size, like.size(1)))
+
+    def __deepcopy__(self, memo: Any) -> Scratch:
+        return Scratch()  # what is in it is of no use to anybody
+
+    def __reduce__(self) -> Any:
+        return Scratch, ()
 
 
 class TwoHop:
@@ -67,6 +74,10 @@ class TwoHop:
     @property
     def shape(self) -> tuple[int, int]:
         return self.left.shape[0], self.right.shape[1]
+
+    def apply(self, x: Tensor, transposed: bool) -> Tensor:
+        """The map or its transpose in the dtype of `x`, without gradient."""
+        return self.matmul(x.to(self.dtype), transposed).to(x.dtype)
 
     def matmul(self, x: Tensor, transposed: bool = False, out: Tensor | None = None) -> Tensor:
         """The map of `x` [., F], into `out` where given."""

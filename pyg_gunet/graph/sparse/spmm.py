@@ -13,8 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from pyg_gunet.functional.spgemm import CSR
-from pyg_gunet.functional.spgemm import transpose as transpose_of
+from pyg_gunet.graph.sparse.csr import CSR, to_torch, transpose
 
 with warnings.catch_warnings():
     # torch says once per process that CSR tensors are in beta; users of a layer need not hear it.
@@ -22,19 +21,11 @@ with warnings.catch_warnings():
     torch.sparse_csr_tensor([0, 0], [], [], (1, 1), check_invariants=False)
 
 
-def csr_matmul(
-    indptr: Tensor, indices: Tensor, values: Tensor, shape: tuple[int, int], x: Tensor
-) -> Tensor:
-    """``A @ x`` without gradient, for A [M, N] in compressed rows and x [N, F]: [M, F].
-
-    Args:
-        indptr (Tensor): Row pointers, [M + 1], int32 or int64.
-        indices (Tensor): Columns, [nnz], of the dtype of `indptr`.
-        values (Tensor): Values, [nnz], of the dtype of `x`.
-        shape (tuple): (M, N).
-        x (Tensor): Dense features, [N, F].
-    """
-    return _product(_tensor(CSR(indptr, indices, values, shape)), x)
+def product(matrix: CSR | Tensor, x: Tensor) -> Tensor:
+    """``A @ x`` without gradient, for A [M, N], sparse or dense, and x [N, F]: [M, F]."""
+    # Autocast would cast the operands to a half precision that the kernel does not know.
+    with torch.autocast(x.device.type, enabled=False):
+        return (matrix if isinstance(matrix, Tensor) else to_torch(matrix)) @ x
 
 
 class LinearMap(Protocol):
@@ -52,19 +43,31 @@ def apply_map(op: LinearMap, x: Tensor) -> Tensor:
 
 
 class _Apply(torch.autograd.Function):
-    """Its backward is itself transposed, so gradients of any order exist."""
+    """Its derivatives are the map itself, so those of any order and mode exist."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, x: Tensor, op: LinearMap, transposed: bool
-    ) -> Tensor:
-        ctx.op, ctx.transposed = op, transposed
+    def forward(x: Tensor, op: LinearMap, transposed: bool) -> Tensor:  # type: ignore[override]
         with torch.autocast(x.device.type, enabled=False):
             return op.apply(x, transposed)
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        _, ctx.op, ctx.transposed = inputs
+
+    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
         return _Apply.apply(grad, ctx.op, not ctx.transposed), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:  # type: ignore[override]
+        return _Apply.apply(tangent, ctx.op, ctx.transposed)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, x: Tensor, op: LinearMap, transposed: bool) -> Any:
+        # A batch of features is more features: [B, N, F] to [N, B * F] and back.
+        x = x.movedim(in_dims[0], 1)
+        out = _Apply.apply(x.reshape(x.size(0), -1), op, transposed)
+        return out.view(out.size(0), *x.shape[1:]), 1
 
 
 class SparseBlock:
@@ -72,15 +75,12 @@ class SparseBlock:
 
     Args:
         matrix (CSR): The matrix.
-        transpose (CSR, optional): Its transpose where it is in hand; else it is built at its first
+        turned (CSR, optional): Its transpose where it is in hand; else it is built at its first
             use. (default: None)
     """
 
-    def __init__(self, matrix: CSR, transpose: CSR | None = None) -> None:
-        self.matrix = matrix
-        self._forward = _tensor(matrix)
-        # The matrices themselves, not each other's blocks: no reference cycle holds their memory.
-        self._backward = None if transpose is None else _tensor(transpose)
+    def __init__(self, matrix: CSR, turned: CSR | None = None) -> None:
+        self.matrix, self.turned = matrix, turned
 
     @property
     def nnz(self) -> int:
@@ -96,39 +96,23 @@ class SparseBlock:
 
     def _pick(self, transposed: bool) -> Tensor:
         if not transposed:
-            return self._forward
-        if self._backward is None:
-            self._backward = _tensor(transpose_of(self.matrix))
-        return self._backward
+            return to_torch(self.matrix)
+        if self.turned is None:
+            with torch.inference_mode(False), torch.no_grad():  # it outlives this pass
+                self.turned = transpose(self.matrix)
+        return to_torch(self.turned)
+
+    def apply(self, x: Tensor, transposed: bool) -> Tensor:
+        """``A @ x`` or ``A^T @ x`` in the dtype of `x`."""
+        return self.matmul(x.to(self.dtype), transposed).to(x.dtype)
 
     def matmul(self, x: Tensor, transposed: bool = False, out: Tensor | None = None) -> Tensor:
         """``A @ x``, into `out` where given."""
         if out is not None:
             # Not mm(out=out), which fills a matrix of zeros anew at each call to add them.
             return out.addmm_(self._pick(transposed), x, beta=0)
-        return _product(self._pick(transposed), x)
+        return product(self._pick(transposed), x)
 
     def add_to(self, out: Tensor, x: Tensor, transposed: bool = False) -> Tensor:
         """``out += A @ x`` in place."""
         return out.addmm_(self._pick(transposed), x)
-
-
-def _tensor(matrix: CSR) -> Tensor:
-    return torch.sparse_csr_tensor(*matrix.parts, size=matrix.shape, check_invariants=False)
-
-
-def _product(matrix: Tensor, x: Tensor) -> Tensor:
-    # Autocast would cast the operands to a half precision that the kernel does not know.
-    with torch.autocast(x.device.type, enabled=False):
-        return matrix @ x
-
-
-def scale(matrix: CSR, left: Tensor | None, right: Tensor | None) -> CSR:
-    """``diag(left) @ A @ diag(right)`` on the indices of A."""
-    values = matrix.values
-    if right is not None:
-        values = values * right.index_select(0, matrix.indices)
-    if left is not None:
-        lengths = (matrix.indptr[1:] - matrix.indptr[:-1]).long()
-        values = values * left.repeat_interleave(lengths, output_size=matrix.nnz)
-    return matrix._replace(values=values)

@@ -1,4 +1,4 @@
-"""The forms in which PyG hands edges around, as one."""
+"""The forms in which PyG hands edges around, as one, and what is made of edges in many places."""
 
 from __future__ import annotations
 
@@ -78,3 +78,24 @@ def _check_matrix(shape: list[int], edge_attr: Tensor | None, num_nodes: int, na
             f"'{name}' must be None with a sparse 'edge_index', whose values are the weights "
             f"(got a tensor of shape {list(edge_attr.shape)})"
         )
+
+
+def both_ways(edge_index: Tensor) -> Tensor:
+    """Every edge and its reverse, [2, 2E], int64."""
+    edge_index = edge_index.long()
+    return torch.cat([edge_index, edge_index.flip(0)], dim=1)
+
+
+def with_identity(
+    edge_index: Tensor, edge_weight: Tensor | None, num_nodes: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The entries of A + I, A without its self loops: source, target, weight (with its gradient)
+    and the index of the edge, E for those of the identity."""
+    proper = (edge_index[0] != edge_index[1]).nonzero().view(-1)
+    nodes = torch.arange(num_nodes, device=edge_index.device)
+    ones = torch.ones(num_nodes, dtype=dtype, device=edge_index.device)
+    weight = ones.new_ones(proper.size(0)) if edge_weight is None else edge_weight[proper].to(dtype)
+    source = torch.cat([edge_index[0][proper].long(), nodes])
+    target = torch.cat([edge_index[1][proper].long(), nodes])
+    edge = torch.cat([proper, torch.full_like(nodes, edge_index.size(1))])
+    return source, target, torch.cat([weight, ones]), edge

@@ -9,17 +9,27 @@ faster than any sparse kernel does.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
-import numpy as np
 import psutil
 import scipy.sparse as sp
 import torch
-from scipy.sparse import _sparsetools as kernels
 from torch import Tensor
-from torch_geometric.utils import coalesce, cumsum
 
-from pyg_gunet.functional.row_blocks import multiply_rows
+from pyg_gunet.graph.sparse import csr
+from pyg_gunet.graph.sparse.csr import (
+    CSR,
+    arrays,
+    columns_of,
+    from_arrays,
+    from_scipy,
+    rows_of,
+    sort_columns,
+    to_coo,
+    to_scipy,
+    to_torch,
+    transpose,
+)
+from pyg_gunet.graph.sparse.row_blocks import multiply_rows
 
 # Measured on two cores of a server CPU. A sparse product is one multiplication with its scattered
 # addition, a dense one a multiply-add inside BLAS; only their ratio decides.
@@ -34,138 +44,14 @@ BYTES_PER_ENTRY = 16
 DENSE_MIN_VALUE = 1e-6
 
 
-class CSR(NamedTuple):
-    """A sparse matrix in compressed rows, as tensors on any device."""
-
-    indptr: Tensor
-    indices: Tensor
-    values: Tensor
-    shape: tuple[int, int]
-
-    @property
-    def nnz(self) -> int:
-        return self.indices.size(0)
-
-    @property
-    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.indptr, self.indices, self.values
-
-
 class ProductLimitError(MemoryError):
     """An exact two-hop product that would not fit."""
 
 
-def to_scipy(matrix: CSR) -> sp.csr_matrix:
-    """A zero-copy scipy view of a CPU matrix."""
-    view: Any = sp.csr_matrix(matrix.shape, dtype=matrix.values.numpy().dtype)
-    # Set the arrays by hand: the constructor would check, and where it likes copy, each of them.
-    view.indptr, view.indices, view.data = (part.numpy() for part in matrix.parts)
-    return view
-
-
-def from_scipy(matrix: Any) -> CSR:
-    """A CSR on the arrays of a scipy matrix."""
-    return _from_arrays((matrix.indptr, matrix.indices, matrix.data), matrix.shape)
-
-
-def _from_arrays(arrays: tuple[np.ndarray, ...], shape: tuple[int, int]) -> CSR:
-    indptr, indices, values = (torch.from_numpy(array) for array in arrays)
-    return CSR(indptr, indices, values, shape)
-
-
-def build(row: Tensor, col: Tensor, values: Tensor, num_nodes: int) -> CSR:
-    """The CSR of a square matrix from its entries; repeated entries are summed, columns sorted."""
-    shape = (num_nodes, num_nodes)
-    if _on_scipy(row):
-        entries = (values.numpy(), (row.numpy(), col.numpy()))
-        matrix = sp.coo_matrix(entries, shape=shape).tocsr()
-        matrix.sum_duplicates()
-        return from_scipy(matrix)
-    index, values = coalesce(torch.stack([row, col]), values, num_nodes, is_sorted=False)
-    return CSR(_indptr(index[0], num_nodes), index[1].to(torch.int32), values, shape)
-
-
-def transpose(matrix: CSR) -> CSR:
-    """The transpose, columns sorted."""
-    shape = (matrix.shape[1], matrix.shape[0])
-    if _on_scipy(matrix.values):
-        arrays = tuple(part.numpy() for part in matrix.parts)
-        out = (np.empty(shape[0] + 1, arrays[0].dtype), *map(np.empty_like, arrays[1:]))
-        kernels.csr_tocsc(*matrix.shape, *arrays, *out)
-        return _from_arrays(out, shape)
-    row, col, values = to_coo(matrix)
-    order = torch.sort(col, stable=True).indices
-    return CSR(_indptr(col[order], shape[0]), row[order].to(torch.int32), values[order], shape)
-
-
-def sort_columns(matrix: CSR) -> CSR:
-    """The same matrix with the columns of each row in order."""
-    if _on_scipy(matrix.values):
-        view = to_scipy(matrix).copy()
-        view.sort_indices()
-        return from_scipy(view)
-    row, col, _ = to_coo(matrix)
-    order = torch.sort(row * matrix.shape[1] + col).indices
-    return matrix._replace(indices=matrix.indices[order], values=matrix.values[order])
-
-
-def to_coo(matrix: CSR) -> tuple[Tensor, Tensor, Tensor]:
-    """Row (int64), column (int64) and value of every entry, by row."""
-    rows = torch.arange(matrix.shape[0], device=matrix.indptr.device)
-    row = rows.repeat_interleave(
-        (matrix.indptr[1:] - matrix.indptr[:-1]).long(), output_size=matrix.nnz
-    )
-    return row, matrix.indices.long(), matrix.values
-
-
-def rows_of(matrix: CSR, perm: Tensor) -> CSR:
-    """``matrix[perm, :]``."""
-    if _on_scipy(matrix.values):
-        ptr, col, val = (part.numpy() for part in matrix.parts)
-        index = perm.numpy().astype(ptr.dtype)
-        indptr = np.zeros(index.size + 1, ptr.dtype)
-        np.cumsum(ptr[index + 1] - ptr[index], out=indptr[1:])
-        out = (np.empty(indptr[-1], col.dtype), np.empty(indptr[-1], val.dtype))
-        kernels.csr_row_index(index.size, index, ptr, col, val, *out)
-        return _from_arrays((indptr, *out), (perm.size(0), matrix.shape[1]))
-    start, end = matrix.indptr[perm].long(), matrix.indptr[perm + 1].long()
-    starts = cumsum(end - start)
-    size = int(starts[-1])
-    owner = torch.arange(perm.size(0), device=perm.device).repeat_interleave(
-        end - start, output_size=size
-    )
-    take = torch.arange(size, device=perm.device) + (start - starts[:-1])[owner]
-    return CSR(
-        starts.to(matrix.indptr.dtype),
-        matrix.indices[take],
-        matrix.values[take],
-        (perm.size(0), matrix.shape[1]),
-    )
-
-
-def submatrix(matrix: CSR, perm: Tensor) -> CSR:
-    """``matrix[perm, :][:, perm]``."""
-    return columns_of(rows_of(matrix, perm), perm)
-
-
-def columns_of(matrix: CSR, perm: Tensor) -> CSR:
-    """``matrix[:, perm]``: column j of the result is column ``perm[j]``."""
-    shape = (matrix.shape[0], perm.size(0))
-    if _on_scipy(matrix.values):
-        return from_scipy(to_scipy(matrix)[:, perm.numpy()])
-    position = perm.new_full((matrix.shape[1],), -1)
-    position[perm] = torch.arange(perm.size(0), device=perm.device)
-    row, col, values = to_coo(matrix)
-    col = position[col]
-    keep = col >= 0
-    return CSR(_indptr(row[keep], shape[0]), col[keep].to(torch.int32), values[keep], shape)
-
-
 def count_products(left: CSR, right: CSR) -> int:
     """The exact number of scalar products in ``left @ right``, from the degrees alone."""
-    length = (right.indptr[1:] - right.indptr[:-1]).long()
     uses = torch.bincount(left.indices, minlength=left.shape[1])
-    return int((length * uses).sum())
+    return int((right.lengths * uses).sum())
 
 
 def check_products(
@@ -185,21 +71,60 @@ def check_products(
     if max_products is not None:
         too_many, limit = products > max_products, f"max_products={max_products:,}"
     else:
-        need = min(products, size * size) * BYTES_PER_ENTRY
-        if need < 2**26:
-            return
-        if device.type == "cuda":
-            available = torch.cuda.mem_get_info(device)[0]
-        else:
-            available = psutil.virtual_memory().available
-        too_many = need > 0.8 * available
-        limit = f"{need / 2**30:.1f} GiB of {available / 2**30:.1f} GiB available memory"
+        too_many, limit = _too_many(min(products, size * size), device)
     if too_many:
         raise ProductLimitError(
             f"connect='two_hop' on {size:,} kept nodes takes {products:,} products, which is above "
-            f"the limit ({limit}); use connect='walk' or 'sampled', a smaller 'ratio', "
+            f"the limit ({limit}); use connect='contract', 'walk' or 'sampled', a smaller 'ratio', "
             f"connect='induced', or a larger 'max_products'"
         )
+
+
+def check_entries(entries: int, num_nodes: int, device: torch.device) -> None:
+    """Refuses a prolongation that would not fit.
+
+    Raises:
+        ProductLimitError: With the way out.
+    """
+    too_many, limit = _too_many(4 * entries, device)
+    if too_many:
+        raise ProductLimitError(
+            f"interpolation between the kept and the dropped of {num_nodes:,} nodes takes "
+            f"{entries:,} entries, which is above the limit ({limit}): many nodes are far from "
+            f"all kept ones; use select='spread', a larger 'ratio', or lift='nearest'"
+        )
+
+
+def _too_many(entries: int, device: torch.device) -> tuple[bool, str]:
+    """Whether so many entries of a sparse matrix do not fit in memory, and what they need."""
+    need = entries * BYTES_PER_ENTRY
+    if need < 2**26:
+        return False, ""
+    if device.type == "cuda":
+        available = torch.cuda.mem_get_info(device)[0]
+    else:
+        available = psutil.virtual_memory().available
+    limit = f"{need / 2**30:.1f} GiB of {available / 2**30:.1f} GiB available memory"
+    return need > 0.8 * available, limit
+
+
+def check_counts(counts: Tensor) -> Tensor:
+    """Refuses walk counts so large that sums of them overflow.
+
+    Raises:
+        OverflowError: With the way out.
+    """
+    if counts.numel() and not torch.compiler.is_compiling():
+        low, high = torch.aminmax(counts.detach())
+        most = max(-float(low), float(high))
+        # A degree sums at most all of them.
+        if not most * counts.numel() < torch.finfo(counts.dtype).max:
+            raise OverflowError(
+                f"the walk counts of connect='two_hop' reach {most:.3g} and overflow "
+                f"{counts.dtype} (dense or heavily weighted graphs square them at every level); "
+                "use connect='contract' or 'walk', fewer levels, smaller weights or float64"
+            )
+    return counts
 
 
 def restricted_square(
@@ -229,7 +154,7 @@ def restricted_square(
             symmetric,
             left,
         )
-        return result.fill_diagonal_(1)
+        return check_counts(result.fill_diagonal_(1))
     left_rows = rows_of(matrix, perm)
     right = transpose(left_rows) if symmetric else columns_of(matrix, perm)
     products = count_products(left_rows, right)
@@ -246,17 +171,19 @@ def restricted_square(
             symmetric,
             left_rows.values,
         )
-        result.fill_diagonal_(1)
+        check_counts(result.fill_diagonal_(1))
         if int(result.count_nonzero()) >= dense_share * result.numel():
             return result
         return _to_csr(result)
-    return _set_unit_diagonal(multiply(left_rows, right, products))
+    out = _set_unit_diagonal(multiply(left_rows, right, products))
+    check_counts(out.values)
+    return out
 
 
 def multiply(left: CSR, right: CSR, products: int | None = None) -> CSR:
     """``left @ right``, sparse; entries that cancel to zero stay."""
-    if not _on_scipy(left.values):
-        out = torch.sparse.mm(_to_torch(left), _to_torch(right))
+    if not csr.on_scipy(left.values):
+        out = torch.sparse.mm(to_torch(left), to_torch(right))
         return CSR(
             out.crow_indices(), out.col_indices(), out.values(), (left.shape[0], right.shape[1])
         )
@@ -269,8 +196,8 @@ def _scipy_product(left: CSR, right: CSR, products: int) -> CSR:
     if min(products, rows * columns) >= 2**31:  # beyond 4-byte indices: scipy widens them
         return from_scipy(to_scipy(left) @ to_scipy(right))
     threads = 1 if products < THREADS_FROM else torch.get_num_threads()
-    a, b = (tuple(part.numpy() for part in matrix.parts) for matrix in (left, right))
-    return _from_arrays(multiply_rows(a, b, columns, threads), (rows, columns))
+    product = multiply_rows(arrays(left), arrays(right), columns, threads)
+    return from_arrays(product, (rows, columns))
 
 
 def _with_cancelled(product: CSR, left: CSR, right: CSR) -> CSR:
@@ -336,13 +263,13 @@ def _dense_rows(matrix: CSR, start: int, end: int) -> Tensor:
         matrix.values[lo:hi],
         (end - start, matrix.shape[1]),
     )
-    if _on_scipy(matrix.values):
+    if csr.on_scipy(matrix.values):
         return torch.from_numpy(to_scipy(block).toarray())
-    return _to_torch(block).to_dense()
+    return to_torch(block).to_dense()
 
 
 def _to_csr(dense: Tensor) -> CSR:
-    if _on_scipy(dense):
+    if csr.on_scipy(dense):
         return from_scipy(sp.csr_matrix(dense.numpy()))
     sparse = dense.to_sparse_csr()
     return CSR(
@@ -355,23 +282,6 @@ def _to_csr(dense: Tensor) -> CSR:
 
 def _set_unit_diagonal(matrix: CSR) -> CSR:
     """Every row of a restricted square has its diagonal entry: B holds the identity."""
-    lengths = (matrix.indptr[1:] - matrix.indptr[:-1]).long()
-    rows = torch.arange(
-        matrix.shape[0], dtype=matrix.indices.dtype, device=matrix.indices.device
-    ).repeat_interleave(lengths, output_size=matrix.nnz)
-    matrix.values.masked_fill_(matrix.indices == rows, 1)
+    own = matrix.indices == matrix.row(matrix.indices.dtype)
+    matrix.values.masked_fill_(own, 1)  # in place: nobody else has seen it
     return matrix
-
-
-def _to_torch(matrix: CSR) -> Tensor:
-    return torch.sparse_csr_tensor(*matrix.parts, size=matrix.shape, check_invariants=False)
-
-
-def _indptr(row: Tensor, num_rows: int) -> Tensor:
-    return cumsum(torch.bincount(row, minlength=num_rows)).to(torch.int32)
-
-
-def _on_scipy(tensor: Tensor) -> bool:
-    """Whether scipy multiplies, or torch.sparse: asked here alone, so that tests without a GPU can
-    send CPU tensors down the other path."""
-    return tensor.device.type == "cpu"

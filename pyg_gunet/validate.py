@@ -49,14 +49,19 @@ class validation:
     def __init__(self, enabled: bool) -> None:
         if not isinstance(enabled, bool):
             raise TypeError(f"'enabled' must be a bool (got {enabled!r})")
-        self.previous = _state.enabled
+        self.enabled = enabled
+        self.previous = [_state.enabled]  # one entry per block that is open
+        self.opened = False
         _state.enabled = enabled
 
     def __enter__(self) -> None:
-        pass
+        if self.opened:  # once more: the constructor did the first
+            self.previous.append(_state.enabled)
+            _state.enabled = self.enabled
+        self.opened = True
 
     def __exit__(self, *exc: Any) -> None:
-        _state.enabled = self.previous
+        _state.enabled = self.previous.pop()
 
 
 class outermost:
@@ -127,6 +132,23 @@ def check_edge_weight(
         raise ValueError(f"'{name}' must be finite (got {edge_weight[where].item()} at {where})")
 
 
+def check_edge_attr(edge_attr: Tensor | None, num_edges: int, values: bool = False) -> None:
+    """One row of what edges carry per edge, [E, ...]; finite where `values`."""
+    if edge_attr is None:
+        return
+    check_tensor(edge_attr, "edge_attr")
+    if edge_attr.dim() == 0 or edge_attr.size(0) != num_edges:
+        raise ValueError(
+            f"'edge_attr' must have {num_edges} rows, one per column of 'edge_index' "
+            f"(got shape {list(edge_attr.shape)})"
+        )
+    if values and edge_attr.is_floating_point() and not _all_finite(edge_attr.detach()):
+        where = (~torch.isfinite(edge_attr.detach())).nonzero()[0].tolist()
+        raise ValueError(
+            f"'edge_attr' must be finite (got {edge_attr[tuple(where)].item()} at {where})"
+        )
+
+
 def _all_finite(x: Tensor) -> bool:
     # A sum carries every NaN and infinity on and reads x once, several times faster than isfinite;
     # only where it overflows by itself do the elements have to be looked at.
@@ -157,6 +179,15 @@ def check_batch(batch: Tensor | None, num_nodes: int, values: bool = True) -> No
             )
         # Graphs without nodes are legal, but every graph takes some room in what counts nodes.
         check_memory(64 * (int(batch[-1]) + 1), "batch", int(batch[-1]))
+
+
+def check_batch_size(batch_size: Any, batch: Tensor | None, values: bool = True) -> None:
+    """A number of graphs that holds all that have a node."""
+    check_positive_int(batch_size, "batch_size")
+    if values:
+        found = 1 if batch is None else int(batch[-1]) + 1  # sorted: the last is the highest
+        if batch_size < found:
+            raise ValueError(f"'batch_size' must be at least {found} (got {batch_size!r})")
 
 
 def check_perm(perm: Tensor, num_nodes: int, values: bool = True, name: str = "perm") -> None:

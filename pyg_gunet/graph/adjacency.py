@@ -8,15 +8,21 @@ next level: no self loop is ever stripped from or put into a sparse structure ag
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from pyg_gunet.functional import spgemm
-from pyg_gunet.functional.gcn import GCNPropagation
-from pyg_gunet.functional.inputs import as_edges
-from pyg_gunet.functional.spgemm import CSR
-from pyg_gunet.functional.structure import Structure
-from pyg_gunet.functional.validate import (
+from pyg_gunet.graph.gcn import GCNPropagation
+from pyg_gunet.graph.graph import Connection, Graph, lasting
+from pyg_gunet.graph.inputs import as_edges, with_identity
+from pyg_gunet.graph.sparse import csr
+from pyg_gunet.graph.sparse.csr import CSR
+from pyg_gunet.graph.sparse.product import restricted_square
+from pyg_gunet.graph.sparse.spmm import apply_map
+from pyg_gunet.graph.transfer import Transfer
+from pyg_gunet.validate import (
     FLOAT_DTYPES,
     check_choice,
     check_edge_index,
@@ -31,8 +37,9 @@ from pyg_gunet.functional.validate import (
 DENSE_SHARE = 0.3
 
 
-class Adjacency(Structure):
-    """The stored adjacency of one level of a U-Net, without gradient to its weights.
+class Adjacency(Graph):
+    """The stored adjacency of one level of a U-Net, without gradient to its weights; it pools by
+    ``'two_hop'``, ``'induced'`` and ``'contract'``.
 
     Args:
         matrix (CSR or Tensor): :math:`B = A + I` [N, N], rows = sources, with unit diagonal, as CSR
@@ -40,36 +47,27 @@ class Adjacency(Structure):
         loop (Tensor, optional): The weight of each node's own self loop where the input had one,
             NaN where not: only the propagation reads it, two-hop connectivity drops it.
         symmetric (bool): Whether B equals its transpose.
-        connect (str): How the next level connects, ``'two_hop'`` or ``'induced'``.
-        max_products (int, optional): See :func:`pyg_gunet.functional.connect.two_hop`.
     """
 
     def __init__(
-        self,
-        matrix: CSR | Tensor,
-        loop: Tensor | None = None,
-        symmetric: bool = False,
-        connect: str = "two_hop",
-        max_products: int | None = None,
+        self, matrix: CSR | Tensor, loop: Tensor | None = None, symmetric: bool = False
     ) -> None:
         self.matrix = matrix
         self.loop = loop
         self.symmetric = symmetric
-        self.connect = connect
-        self.max_products = max_products
+        self.num_nodes = matrix.shape[0]
         self._transpose: CSR | Tensor | None = matrix if symmetric else None
         self._propagation: GCNPropagation | None = None
 
     @classmethod
     @torch.compiler.disable  # scipy is opaque to a compiler, which would trace it for minutes
+    @lasting
     def from_edge_index(
         cls,
         edge_index: Tensor,
         edge_weight: Tensor | None,
         num_nodes: int,
         dtype: torch.dtype = torch.float32,
-        connect: str = "two_hop",
-        max_products: int | None = None,
     ) -> Adjacency:
         """Builds B from edges [2, E]: parallel edges are summed, of parallel self loops the last
         one counts (as in PyG's `add_remaining_self_loops`).
@@ -81,41 +79,29 @@ class Adjacency(Structure):
         with outermost() as values:
             check_num_nodes(num_nodes)
             check_choice(dtype, "dtype", FLOAT_DTYPES)
-            check_choice(connect, "connect", ("two_hop", "induced"))
             edge_index, edge_weight = as_edges(edge_index, edge_weight, num_nodes)
             check_edge_index(edge_index, num_nodes, values)
             check_edge_weight(edge_weight, edge_index.size(1), values)
             check_same_device(edge_index, "edge_index", edge_weight=edge_weight)
         dtype = dtype if dtype == torch.float64 else torch.float32
-        row, col = edge_index[0], edge_index[1]
-        if edge_weight is None:
-            weight = torch.ones(row.size(0), dtype=dtype, device=row.device)
-        else:
-            weight = edge_weight.detach().to(dtype)
-        loops = row == col
+        loops = edge_index[0] == edge_index[1]
         loop = None
         if bool(loops.any()):
-            loop = torch.full((num_nodes,), float("nan"), dtype=dtype, device=row.device)
-            loop[row[loops]] = weight[loops]
-            row, col, weight = row[~loops], col[~loops], weight[~loops]
-        nodes = torch.arange(num_nodes, dtype=row.dtype, device=row.device)
-        ones = torch.ones(num_nodes, dtype=dtype, device=row.device)
-        matrix = spgemm.build(
-            torch.cat([row, nodes]), torch.cat([col, nodes]), torch.cat([weight, ones]), num_nodes
-        )
-        transpose = spgemm.transpose(matrix)
+            own = edge_index[0][loops]
+            loop = torch.full((num_nodes,), float("nan"), dtype=dtype, device=own.device)
+            loop[own] = 1.0 if edge_weight is None else edge_weight[loops].to(dtype)
+        source, target, weight, _ = with_identity(edge_index, edge_weight, num_nodes, dtype)
+        matrix = csr.build(source, target, weight, num_nodes)
+        transpose = csr.transpose(matrix)
         symmetric = all(torch.equal(a, b) for a, b in zip(matrix.parts, transpose.parts))
-        adjacency = cls(matrix, loop, symmetric, connect, max_products)
+        adjacency = cls(matrix, loop, symmetric)
         if not symmetric:
             adjacency._transpose = transpose
         return adjacency
 
     @property
-    def num_nodes(self) -> int:
-        return self.matrix.shape[0]
-
-    @property
     def values(self) -> Tensor:
+        """The stored weights: of their dtype and on their device it propagates."""
         return self.matrix if isinstance(self.matrix, Tensor) else self.matrix.values
 
     @property
@@ -126,16 +112,30 @@ class Adjacency(Structure):
     def transpose(self) -> CSR | Tensor:
         """B with rows = targets; the same object when symmetric, built once otherwise."""
         if self._transpose is None:
-            if isinstance(self.matrix, Tensor):
-                self._transpose = self.matrix.t()
-            else:
-                self._transpose = spgemm.transpose(self.matrix)
+            self._transpose = self._turned()
         return self._transpose
 
+    @lasting
+    def _turned(self) -> CSR | Tensor:
+        return self.matrix.t() if isinstance(self.matrix, Tensor) else csr.transpose(self.matrix)
+
+    def convolve(self, conv: Callable[..., Tensor], x: Tensor) -> Tensor:
+        return conv(x, self)
+
     @torch.compiler.disable
-    def pool(self, perm: Tensor) -> Adjacency:
-        """The next level: by ``'two_hop'``, ``B[perm, :] @ B[:, perm]`` with a unit diagonal; by
-        ``'induced'``, ``B[perm, :][:, perm]``, where kept nodes keep their own self loops.
+    def propagate(self, x: Tensor) -> Tensor:
+        if self._propagation is None:
+            self._propagation = lasting(GCNPropagation)(self.matrix, self.transpose, self.loop)
+        return apply_map(self._propagation, x)
+
+    @torch.compiler.disable
+    @lasting
+    def pool(
+        self, perm: Tensor, transfer: Transfer | None = None, connect: Connection | None = None
+    ) -> Adjacency:
+        """The next level: by ``'two_hop'``, the default, ``B[perm, :] @ B[:, perm]`` with a unit
+        diagonal; by ``'induced'``, ``B[perm, :][:, perm]``, where kept nodes keep their own self
+        loops; by ``'contract'``, the sums of B between the clusters of `transfer`.
 
         Raises:
             IndexError, ValueError, TypeError: If `perm` does not hold distinct nodes.
@@ -143,27 +143,30 @@ class Adjacency(Structure):
         with outermost() as values:
             check_perm(perm, self.num_nodes, values)
         perm = perm.long()
-        loop = None
-        matrix: CSR | Tensor
-        if self.connect == "two_hop":
-            matrix = spgemm.restricted_square(
-                self.matrix, perm, self.symmetric, self.max_products, DENSE_SHARE
-            )
-        else:
+        name = "two_hop" if connect is None else connect.name
+        if name == "contract":
+            assert transfer is not None
+            return Adjacency(self._contracted(transfer.cluster, perm.size(0)), None, self.symmetric)
+        if name == "induced":
             loop = None if self.loop is None else self.loop[perm]
             if isinstance(self.matrix, Tensor):
-                matrix = self.matrix[perm][:, perm]
-            else:
-                matrix = spgemm.submatrix(self.matrix, perm)
-        return Adjacency(matrix, loop, self.symmetric, self.connect, self.max_products)
+                return Adjacency(self.matrix[perm][:, perm], loop, self.symmetric)
+            return Adjacency(csr.submatrix(self.matrix, perm), loop, self.symmetric)
+        limit = None if connect is None else connect.max_products
+        matrix = restricted_square(self.matrix, perm, self.symmetric, limit, DENSE_SHARE)
+        return Adjacency(matrix, None, self.symmetric)
+
+    def _contracted(self, cluster: Tensor, size: int) -> CSR:
+        edge_index, weight = self.edges()
+        ends = cluster[edge_index]
+        inside = ((ends >= 0).all(dim=0) & (ends[0] != ends[1])).nonzero().view(-1)
+        source, target, weight, _ = with_identity(
+            ends[:, inside], weight[inside], size, weight.dtype
+        )
+        return csr.build(source, target, weight, size)
 
     @torch.compiler.disable
-    def propagation(self) -> GCNPropagation:
-        if self._propagation is None:
-            self._propagation = GCNPropagation(self.matrix, self.transpose, self.loop)
-        return self._propagation
-
-    @torch.compiler.disable
+    @lasting
     def edges(self, loops: bool = False) -> tuple[Tensor, Tensor]:
         """``(edge_index [2, E], edge_weight [E])`` of A, by source then target.
 
@@ -176,7 +179,7 @@ class Adjacency(Structure):
             edge_index = off.nonzero().t().contiguous()
             weight = off[edge_index[0], edge_index[1]]
         else:
-            row, col, weight = spgemm.to_coo(spgemm.sort_columns(self.matrix))
+            row, col, weight = csr.to_coo(csr.sort_columns(self.matrix))
             off = row != col
             edge_index, weight = torch.stack([row[off], col[off]]), weight[off]
         if loops and self.loop is not None:
@@ -184,6 +187,10 @@ class Adjacency(Structure):
             edge_index = torch.cat([edge_index, own.expand(2, -1)], dim=1)
             weight = torch.cat([weight, self.loop[own]])
         return edge_index, weight
+
+    def to(self, *args: Any, **kwargs: Any) -> Adjacency:
+        loop = None if self.loop is None else self.loop.to(*args, **kwargs)
+        return Adjacency(self.matrix.to(*args, **kwargs), loop, self.symmetric)
 
     def __repr__(self) -> str:
         size = "dense" if isinstance(self.matrix, Tensor) else f"nnz={self.matrix.nnz}"

@@ -6,10 +6,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyg_gunet.functional.spgemm import build
-from pyg_gunet.functional.spmm import SparseBlock, apply_map, scale
-from pyg_gunet.functional.validate import (
+from pyg_gunet.graph.inputs import both_ways
+from pyg_gunet.graph.sparse.csr import build, scale
+from pyg_gunet.graph.sparse.spmm import SparseBlock, apply_map
+from pyg_gunet.graph.transfer import Transfer
+from pyg_gunet.validate import (
     check_edge_index,
+    check_edge_weight,
     check_floating,
     check_memory,
     check_perm,
@@ -17,6 +20,53 @@ from pyg_gunet.functional.validate import (
     check_same_device,
     outermost,
 )
+
+
+def prolongation(
+    perm: Tensor, edge_index: Tensor, num_nodes: int, edge_weight: Tensor | None = None
+) -> Transfer:
+    r"""The prolongation :math:`\mathbf{P}` [N, K] from the kept nodes to all: the direct
+    interpolation of algebraic multigrid (Ruge and Stueben, "Algebraic Multigrid", 1987, section
+    4.2) with the kept nodes as coarse ones.
+
+    The row of a kept node is its own. That of a dropped node is the mean of the kept nodes next to
+    it, weighted by the edges; where there is none, the mean of its neighbours' rows, ring by ring
+    around the kept nodes. Rows sum to 1; that of a node which no path joins to a kept one is empty.
+    Edges count in both directions, by their absolute weights; self loops and edges of weight 0 do
+    not.
+
+    Args:
+        perm (Tensor): Kept nodes, [K], each once.
+        edge_index (Tensor): Edges, [2, E].
+        num_nodes (int): Number of nodes, N.
+        edge_weight (Tensor, optional): Weights, [E]; gradients reach them. (default: None, ones)
+
+    Returns:
+        Transfer: with ``prolong(x)``, :math:`\mathbf{P} \mathbf{X}` [N, F], ``restrict(x)``,
+        :math:`\mathbf{P}^{\top} \mathbf{X}` with rows of sum 1 [K, F], and ``cluster``, the
+        kept node that weighs most in every row [N].
+
+    Raises:
+        IndexError: If an index of `edge_index` or `perm` is out of range.
+        ValueError: If shapes do not fit.
+        MemoryError: If it would not fit, as where many nodes are far from all kept ones.
+
+    Example:
+        >>> path = torch.tensor([[0, 1, 2, 3], [1, 2, 3, 4]])
+        >>> transfer = prolongation(torch.tensor([0, 2]), path, 5)
+        >>> transfer.prolong(torch.tensor([[0.0], [4.0]])).view(-1)
+        tensor([0., 2., 4., 4., 4.])
+        >>> transfer.restrict(torch.tensor([[0.0], [3.0], [4.0], [4.0], [4.0]])).view(-1)
+        tensor([1.0000, 3.8571])
+    """
+    check_positive_int(num_nodes, "num_nodes", 0)
+    with outermost() as values:
+        check_perm(perm, num_nodes, values)
+        check_edge_index(edge_index, num_nodes, values)
+        check_edge_weight(edge_weight, edge_index.size(1), values)
+    check_same_device(perm, "perm", edge_index=edge_index, edge_weight=edge_weight)
+    check_memory(24 * num_nodes, "num_nodes", num_nodes)
+    return Transfer.from_edges(perm, edge_index, edge_weight, num_nodes)
 
 
 def nearest_kept(perm: Tensor, edge_index: Tensor, num_nodes: int) -> Tensor:
@@ -55,8 +105,7 @@ def nearest_kept(perm: Tensor, edge_index: Tensor, num_nodes: int) -> Tensor:
     none = perm.numel()
     nearest = torch.full((num_nodes,), none, dtype=torch.long, device=perm.device)
     nearest[perm.long()] = torch.arange(none, device=perm.device)
-    ends = edge_index.long()
-    source, target = torch.cat([ends, ends.flip(0)], dim=1)
+    source, target = both_ways(edge_index)
     while True:
         open_ = (nearest.index_select(0, target) == none).nonzero().view(-1)
         source, target = source.index_select(0, open_), target.index_select(0, open_)
@@ -140,7 +189,7 @@ class _Fill:
         self.reached = nearest >= 0
         self.nearest = nearest.clamp(min=0)
         # Kept rows hold themselves, the others average: one matrix, the same in every iteration.
-        source, target = torch.cat([edge_index, edge_index.flip(0)], dim=1).long()
+        source, target = both_ways(edge_index)
         held = torch.zeros_like(self.reached).index_fill_(0, perm.long(), True)
         averages = ((source != target) & ~held[target]).nonzero().view(-1)
         row = torch.cat([perm.long(), target[averages]])
@@ -150,7 +199,7 @@ class _Fill:
         ones = torch.ones(row.numel(), dtype=self.dtype, device=row.device)
         matrix = build(row, col, ones, nearest.numel())
         matrix = matrix._replace(values=torch.ones_like(matrix.values))
-        count = (matrix.indptr[1:] - matrix.indptr[:-1]).to(self.dtype)
+        count = matrix.lengths.to(self.dtype)
         self.step = SparseBlock(scale(matrix, count.clamp(min=1).reciprocal(), None))
 
     def apply(self, x: Tensor, transposed: bool) -> Tensor:

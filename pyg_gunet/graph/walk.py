@@ -19,17 +19,23 @@ share.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from pyg_gunet.functional import spgemm
-from pyg_gunet.functional.adjacency import Adjacency
-from pyg_gunet.functional.hops import Scratch, TwoHop
-from pyg_gunet.functional.inputs import as_edges
-from pyg_gunet.functional.spgemm import CSR
-from pyg_gunet.functional.spmm import SparseBlock, apply_map, scale
-from pyg_gunet.functional.structure import Propagation, Structure
-from pyg_gunet.functional.validate import (
+from pyg_gunet.graph.adjacency import Adjacency
+from pyg_gunet.graph.gcn import FILL
+from pyg_gunet.graph.graph import Connection, Graph, lasting
+from pyg_gunet.graph.hops import Scratch, TwoHop
+from pyg_gunet.graph.inputs import as_edges
+from pyg_gunet.graph.sparse import csr
+from pyg_gunet.graph.sparse.csr import CSR, scale
+from pyg_gunet.graph.sparse.product import check_products, count_products, multiply
+from pyg_gunet.graph.sparse.spmm import SparseBlock, apply_map, product
+from pyg_gunet.graph.transfer import Transfer, contracted
+from pyg_gunet.validate import (
     check_edge_index,
     check_edge_weight,
     check_num_nodes,
@@ -38,57 +44,35 @@ from pyg_gunet.functional.validate import (
 )
 
 
-class WalkPropagation(Propagation):
-    r"""GCN propagation on a level, ``gcn_norm`` of :math:`\mathbf{S}_l + 2 \mathbf{I}`.
-
-    The backward pass is the same chain transposed; nothing is stored for it.
-
-    Attributes:
-        num_nodes (int): Number of nodes of the level, N.
-        nnz (int): Scalar products per feature of one application.
-    """
-
-    def __init__(self, op: SparseBlock | TwoHop, num_nodes: int) -> None:
-        self.op, self.num_nodes, self.nnz = op, num_nodes, op.nnz
-
-    def matmul(self, x: Tensor) -> Tensor:
-        """Propagates `x` [N, F] along the walks, from source to target: [N, F]."""
-        return apply_map(self, x)
-
-    def apply(self, x: Tensor, transposed: bool) -> Tensor:
-        """The map or its transpose, without gradient."""
-        return self.op.matmul(x.to(self.op.dtype), transposed).to(x.dtype)
-
-
-class WalkAdjacency(Structure):
+class Walk(Graph):
     r"""One level of walks; make the first by :meth:`from_edge_index`.
 
     It holds the entries of :math:`\mathbf{H}_0` that lead from and to the level's nodes, and their
-    degrees. It can be made once and handed to a model at every step in place of `edge_index`.
+    degrees. The backward pass of a propagation is the same chain transposed; nothing is stored for
+    it.
 
     Example:
         >>> ring = torch.tensor([[0, 1, 2, 3, 1, 2, 3, 0], [1, 2, 3, 0, 0, 1, 2, 3]])
-        >>> level = WalkAdjacency.from_edge_index(ring, None, 4).pool(torch.tensor([2, 0]))
-        >>> level.propagation().matmul(torch.eye(2))
+        >>> level = Walk.from_edge_index(ring, None, 4).pool(torch.tensor([2, 0]))
+        >>> level.propagate(torch.eye(2))
         tensor([[0.9130, 0.0870],
                 [0.0870, 0.9130]])
     """
-
-    connect = "walk"
 
     def __init__(
         self,
         rows: CSR,
         cols: CSR,
         symmetric: bool,
-        parent: WalkAdjacency | None = None,
+        parent: Walk | None = None,
         perm: Tensor | None = None,
         adjacency: Adjacency | None = None,
     ) -> None:
         self.rows, self.cols, self.symmetric = rows, cols, symmetric
         self.parent, self.perm, self.adjacency = parent, perm, adjacency
-        self._propagation: WalkPropagation | None = None
-        self._cover: Tensor | None = None
+        self.num_nodes = rows.shape[0]
+        self._propagation: SparseBlock | TwoHop | None = None
+        self._cover: tuple[Tensor, Tensor | None] | None = None
         self.scratch: Scratch = Scratch() if parent is None else parent.scratch
         self._pair: tuple[SparseBlock | TwoHop, SparseBlock | TwoHop] | None = None
         if parent is not None:
@@ -106,7 +90,7 @@ class WalkAdjacency(Structure):
         edge_weight: Tensor | None,
         num_nodes: int,
         dtype: torch.dtype = torch.float32,
-    ) -> WalkAdjacency:
+    ) -> Walk:
         """Level 0 from edges [2, E] and weights [E] or None (all ones); parallel edges are summed.
 
         Raises:
@@ -125,21 +109,19 @@ class WalkAdjacency(Structure):
 
     @classmethod
     @torch.compiler.disable
-    def from_adjacency(cls, adjacency: Adjacency) -> WalkAdjacency:
+    @lasting
+    def from_adjacency(cls, adjacency: Adjacency) -> Walk:
         """Level 0 on a sparse adjacency of non-negative weights."""
         matrix = adjacency.transpose  # rows = targets, with unit diagonal
         assert isinstance(matrix, CSR)
         ones = matrix.values.new_ones((matrix.shape[0], 1))
-        root = SparseBlock(matrix).matmul(ones).view(-1).rsqrt()  # the diagonal makes it positive
+        root = product(matrix, ones).view(-1).rsqrt()  # the diagonal makes it positive
         hop = scale(matrix, root, root)
         return cls(hop, hop, adjacency.symmetric, adjacency=adjacency)
 
     @property
-    def num_nodes(self) -> int:
-        return self.rows.shape[0]
-
-    @property
     def values(self) -> Tensor:
+        """Stored weights: of their dtype and on their device it propagates."""
         return self.rows.values
 
     @property
@@ -148,7 +130,10 @@ class WalkAdjacency(Structure):
         return 0 if self.parent is None else self.parent.level + 1
 
     @torch.compiler.disable
-    def pool(self, perm: Tensor) -> WalkAdjacency:
+    @lasting
+    def pool(
+        self, perm: Tensor, transfer: Transfer | None = None, connect: Connection | None = None
+    ) -> Walk:
         """The level of the kept nodes `perm` [K].
 
         Raises:
@@ -157,15 +142,25 @@ class WalkAdjacency(Structure):
         with outermost() as values:
             check_perm(perm, self.num_nodes, values)
         perm = perm.long()
-        rows = spgemm.rows_of(self.rows, perm)
-        cols = spgemm.transpose(rows) if self.symmetric else spgemm.columns_of(self.cols, perm)
-        return WalkAdjacency(rows, cols, self.symmetric, self, perm)
+        rows = csr.rows_of(self.rows, perm)
+        cols = csr.transpose(rows) if self.symmetric else csr.columns_of(self.cols, perm)
+        return Walk(rows, cols, self.symmetric, self, perm)
+
+    def convolve(self, conv: Callable[..., Tensor], x: Tensor) -> Tensor:
+        return conv(x, self)
 
     @torch.compiler.disable
-    def propagation(self) -> WalkPropagation:
+    def propagate(self, x: Tensor) -> Tensor:
         if self._propagation is None:
-            self._propagation = WalkPropagation(self._convolution(2.0), self.num_nodes)
-        return self._propagation
+            self._propagation = lasting(self._convolution)(FILL)
+        return apply_map(self._propagation, x)
+
+    @property
+    def nnz(self) -> int:
+        """Scalar products per feature of one propagation."""
+        if self._propagation is None:
+            self._propagation = lasting(self._convolution)(FILL)
+        return self._propagation.nnz
 
     def _convolution(self, fill_value: float) -> SparseBlock | TwoHop:
         if self.parent is not None:
@@ -178,25 +173,21 @@ class WalkAdjacency(Structure):
         fill = torch.full_like(matrix.values[:1], fill_value).expand(self.num_nodes)
         if loop is not None:
             fill = torch.where(loop.isnan(), fill, loop)
-        lengths = (matrix.indptr[1:] - matrix.indptr[:-1]).long()
-        nodes = torch.arange(
-            self.num_nodes, dtype=matrix.indices.dtype, device=matrix.indices.device
-        )
-        own = nodes.repeat_interleave(lengths, output_size=matrix.nnz) == matrix.indices
+        own = matrix.row(matrix.indices.dtype) == matrix.indices
         # One entry per row lies on the diagonal, so they come in the order of the nodes.
         filled = matrix._replace(values=matrix.values.masked_scatter(own, fill))
-        root = SparseBlock(filled).matmul(fill.new_ones((self.num_nodes, 1))).view(-1).pow(-0.5)
+        root = product(filled, fill.new_ones((self.num_nodes, 1))).view(-1).pow(-0.5)
         root.masked_fill_(root.isinf(), 0.0)
         block = scale(filled, root, root)
         return SparseBlock(block, block if self.symmetric else None)
 
     def pair(
-        self, target: WalkAdjacency, factor: Tensor | None
+        self, target: Walk, factor: Tensor | None
     ) -> tuple[SparseBlock | TwoHop, SparseBlock | TwoHop]:
         r"""This level's :math:`\mathbf{H}` restricted to the nodes of a deeper level.
 
         Args:
-            target (WalkAdjacency): A deeper level.
+            target (Walk): A deeper level.
             factor (Tensor, optional): A factor per node of `target`, [K].
 
         Returns:
@@ -220,7 +211,7 @@ class WalkAdjacency(Structure):
             TwoHop(to_all, from_kept, diag, kept, "cols", self.scratch),
         )
 
-    def index_in(self, ancestor: WalkAdjacency) -> Tensor:
+    def index_in(self, ancestor: Walk) -> Tensor:
         """The index in a level above of every node of this one, [N]."""
         assert self.perm is not None
         assert self.parent is not None
@@ -229,18 +220,24 @@ class WalkAdjacency(Structure):
         return self.parent.index_in(ancestor)[self.perm]
 
     @torch.compiler.disable
-    def cover_edges(self) -> Tensor:
-        """Edges [2, E'] that tell which nodes are near each other: those of the level above with
-        every dropped node merged into its first kept neighbour, so never more than the graph's."""
+    def cover_edges(self) -> tuple[Tensor, Tensor | None]:
+        """Those of the level above, contracted: never more than the graph's."""
         if self.parent is None:
             assert self.adjacency is not None
-            return self.adjacency.edges()[0]
+            return self.adjacency.edges()
         if self._cover is None:
-            assert self.perm is not None
-            self._cover = contract(self.parent.cover_edges(), self.perm, self.parent.num_nodes)
+            self._cover = lasting(self._contracted)()
         return self._cover
 
+    def _contracted(self) -> tuple[Tensor, Tensor]:
+        assert self.parent is not None
+        assert self.perm is not None
+        edge_index, weight = self.parent.cover_edges()
+        transfer = Transfer.from_edges(self.perm, edge_index, weight, self.parent.num_nodes)
+        return contracted(edge_index, weight, None, transfer.cluster, self.num_nodes)[:2]
+
     @torch.compiler.disable
+    @lasting
     def edges(self, loops: bool = False) -> tuple[Tensor, Tensor]:
         """As of any level, by source then target, but computed anew at each call where pooled.
 
@@ -250,7 +247,7 @@ class WalkAdjacency(Structure):
         if self.parent is None:
             assert self.adjacency is not None
             return self.adjacency.edges(loops)
-        row, col, weight = spgemm.to_coo(spgemm.sort_columns(spgemm.transpose(self._explicit())))
+        row, col, weight = csr.to_coo(csr.sort_columns(csr.transpose(self._explicit())))
         off = row != col
         return torch.stack([row[off], col[off]]), weight[off]
 
@@ -261,19 +258,29 @@ class WalkAdjacency(Structure):
         hop = self.parent.rows
         if self.parent.parent is not None:
             walks, n = self.parent._explicit(), self.parent.num_nodes
-            row, col, weight = spgemm.to_coo(walks)
-            nodes = torch.arange(n, device=row.device)
-            hop = spgemm.build(
+            row, col, weight = csr.to_coo(walks)
+            nodes = torch.arange(n, device=row.device)  # its diagonal counts: + I, not A + I
+            hop = csr.build(
                 torch.cat([row, nodes]),
                 torch.cat([col, nodes]),
                 torch.cat([weight, weight.new_ones(n)]),
                 n,
             )
             hop = scale(hop, self.parent.inverse_sqrt, self.parent.inverse_sqrt)
-        left, right = spgemm.rows_of(hop, self.perm), spgemm.columns_of(hop, self.perm)
-        products = spgemm.count_products(left, right)
-        spgemm.check_products(products, self.num_nodes, None, left.values.device)
-        return spgemm.multiply(left, right, products)
+        left, right = csr.rows_of(hop, self.perm), csr.columns_of(hop, self.perm)
+        products = count_products(left, right)
+        check_products(products, self.num_nodes, None, left.values.device)
+        return multiply(left, right, products)
+
+    def to(self, *args: Any, **kwargs: Any) -> Walk:
+        """Of level 0 alone: the others follow from it.
+
+        Raises:
+            ValueError: On a pooled level.
+        """
+        if self.adjacency is None:
+            raise ValueError(f"'to' goes with level 0 of walks (got level {self.level})")
+        return Walk.from_adjacency(self.adjacency.to(*args, **kwargs))
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}(num_nodes={self.num_nodes}, level={self.level})"
@@ -294,26 +301,3 @@ def check_weights(edge_weight: Tensor | None, values: bool = True) -> None:
             f"'edge_weight' must be non-negative with connect='walk' "
             f"(got {edge_weight[where].item()} at {where})"
         )
-
-
-def contract(edge_index: Tensor, perm: Tensor, num_nodes: int) -> Tensor:
-    """Merges every dropped node into its kept neighbour that comes first in `perm`; dropped nodes
-    without one are left out. Edges count as undirected.
-
-    Args:
-        edge_index (Tensor): Edges, [2, E].
-        perm (Tensor): Kept nodes, [K].
-        num_nodes (int): Number of nodes, N.
-
-    Returns:
-        Tensor: Distinct edges between kept nodes, both directions, [2, E'].
-    """
-    size = perm.size(0)
-    centre = torch.full((num_nodes,), size, dtype=torch.long, device=perm.device)
-    centre[perm] = torch.arange(size, device=perm.device)
-    both = torch.cat([edge_index, edge_index.flip(0)], dim=1).long()
-    nearest = centre.scatter_reduce(0, both[1], centre[both[0]], "amin")
-    centre = torch.where(centre < size, centre, nearest)[both]
-    centre = centre[:, (centre < size).all(dim=0) & (centre[0] != centre[1])]
-    key = (centre[0] * size + centre[1]).unique()
-    return torch.stack([key.div(size, rounding_mode="floor"), key % size])

@@ -1,0 +1,1 @@
+"""Sparse matrices: the only place that knows scipy and torch.sparse."""

@@ -1,0 +1,85 @@
+"""Parts of a network from names or factories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.nn import GraphSizeNorm
+from torch_geometric.nn.resolver import activation_resolver, normalization_resolver
+
+from pyg_gunet.nn.conv import UNetConv, takes
+from pyg_gunet.validate import check_number
+
+MakeConv = Callable[[int, int], torch.nn.Module] | None
+MakeNorm = str | Callable[[int], torch.nn.Module] | None
+
+
+def make_conv(conv: MakeConv, in_channels: int, out_channels: int) -> torch.nn.Module:
+    """A convolution from the user's factory, or the default one."""
+    if conv is None:
+        return UNetConv(in_channels, out_channels)
+    if not callable(conv):
+        raise TypeError(f"'conv' must be a callable (in_channels, out_channels) (got {conv!r})")
+    try:
+        made = conv(in_channels, out_channels)
+    except TypeError as error:
+        raise TypeError(f"'conv' must take (in_channels, out_channels): {error}") from error
+    if not isinstance(made, torch.nn.Module):
+        raise TypeError(f"'conv' must return a torch.nn.Module (got {made!r})")
+    return made
+
+
+def check_dropout(dropout: Any, name: str = "dropout") -> float:
+    """A probability below one."""
+    check_number(dropout, name, 0.0, 1.0)
+    if dropout == 1:
+        raise ValueError(f"'{name}' must be below 1, which drops everything (got {dropout!r})")
+    return float(dropout)
+
+
+def make_act(act: str | Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A nonlinearity by its name or the user's own."""
+    if not isinstance(act, str) and not callable(act):
+        raise TypeError(f"'act' must be a name or a callable (got {act!r})")
+    try:
+        return activation_resolver(act)
+    except ValueError as error:
+        raise ValueError(f"'act' must be the name of a nonlinearity: {error}") from None
+
+
+def make_norm(norm: MakeNorm, channels: int) -> torch.nn.Module:
+    """A normalisation by PyG's name for it or from the user's factory."""
+    if isinstance(norm, str):
+        if norm.replace("_", "").lower() in ("messagenorm", "message"):
+            raise ValueError(f"'norm' must normalise node features, not messages (got {norm!r})")
+        if norm.replace("_", "").lower() in ("graphsizenorm", "graphsize"):
+            return GraphSizeNorm()  # has no channels
+        try:
+            return normalization_resolver(norm, channels)
+        except ValueError as error:
+            raise ValueError(f"'norm' must be the name of a normalisation: {error}") from None
+        except TypeError as error:
+            raise ValueError(
+                f"'norm' must be made from channels alone (got {norm!r}: {error})"
+            ) from error
+    if not callable(norm):
+        raise TypeError(f"'norm' must be a name or a callable (channels) (got {norm!r})")
+    made = norm(channels)
+    if not isinstance(made, torch.nn.Module):
+        raise TypeError(f"'norm' must return a torch.nn.Module (got {made!r})")
+    return made
+
+
+def apply_norm(
+    norm: torch.nn.Module, x: Tensor, batch: Tensor | None, batch_size: int | None = None
+) -> Tensor:
+    """Normalises `x`, per graph where the normalisation knows graphs."""
+    options: dict[str, Any] = {}
+    if takes(norm, "batch"):
+        options["batch"] = batch
+    if batch_size is not None and takes(norm, "batch_size"):
+        options["batch_size"] = batch_size
+    return norm(x, **options)

@@ -1,0 +1,172 @@
+"""Networks from parts: what a benchmark or a paper adds to a :class:`GraphUNet`, a page each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.nn import Linear
+
+from pyg_gunet.graph.graph import Graph
+from pyg_gunet.graph.level import Hierarchy
+from pyg_gunet.nn.base import Ratios
+from pyg_gunet.nn.parts import MakeConv, make_conv
+from pyg_gunet.nn.unet import GraphUNet
+from pyg_gunet.validate import check_positive_int, outermost
+
+
+class OfficialGraphUNet(GraphUNet):
+    r"""The Graph U-Net of its authors' code, which is not that of their paper: one more convolution
+    before the U, skip connections added after the convolutions of the way up, and one more
+    convolution after the U, which reads its output plus that of the first.
+
+    Args:
+        in_channels, hidden_channels, out_channels, depth, pool_ratios: See :class:`GraphUNet`.
+        **kwargs (optional): Further arguments of :class:`GraphUNet` but `sum_res`.
+
+    Shapes:
+        - **input, output:** as :class:`GraphUNet`
+
+    Example:
+        >>> model = OfficialGraphUNet(16, 32, 7, depth=2)
+        >>> model(torch.randn(10, 16), torch.randint(10, (2, 30))).shape
+        torch.Size([10, 7])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        out_channels: int,
+        depth: int,
+        pool_ratios: Ratios = 0.5,
+        **kwargs: Any,
+    ) -> None:
+        if "sum_res" in kwargs:
+            raise ValueError(f"'sum_res' is fixed here (got {kwargs['sum_res']!r})")
+        super().__init__(
+            hidden_channels, hidden_channels, hidden_channels, depth, pool_ratios, None, **kwargs
+        )
+        check_positive_int(in_channels, "in_channels")
+        conv: MakeConv = kwargs.get("conv")
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.stem = make_conv(conv, in_channels, hidden_channels)
+        self.head = make_conv(conv, hidden_channels, out_channels)
+        self.declare([*self.down_convs, *self.up_convs, self.stem, self.head])
+
+    def states(
+        self,
+        x: Tensor,
+        edge_index: Tensor | Graph | Hierarchy,
+        batch: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+        *,
+        edge_attr: Tensor | None = None,
+        batch_size: int | None = None,
+    ) -> tuple[list[Tensor], Hierarchy]:
+        r"""As :meth:`GraphUNet.states`."""
+        hidden = self.hidden_channels
+        with outermost() as values:
+            hierarchy = self.open(x, edge_index, batch, edge_weight, edge_attr, batch_size, values)
+            finest = hierarchy.levels[0]
+            stem = self.act(self.convolve(self.stem, x, finest, hidden))
+            x, skips = self.drop(stem), []
+            for i, conv in enumerate(self.down_convs):
+                if i > 0:
+                    skips.append(x)
+                    x = self.drop(self.coarsen(x, hierarchy, i - 1))
+                x = self.convolve(conv, x, hierarchy.levels[i], hidden)
+                x = self.act(self.normalise(x, hierarchy, i, i, batch_size))
+            states = [x]
+            for i, conv in enumerate(self.up_convs):
+                j = self.depth - 1 - i
+                x = self.drop(self.unpool.up(x, hierarchy, j))
+                x = self.convolve(conv, x, hierarchy.levels[j], hidden)
+                if j > 0:
+                    x = self.normalise(x, hierarchy, j, self.depth + 1 + i, batch_size)
+                x = self.act(x) + skips[j]
+                states.append(x)
+            x = self.drop(x + stem)
+            states[-1] = self.convolve(self.head, x, finest, self.out_channels)
+        return states[::-1], hierarchy
+
+
+class MixedGraphUNet(torch.nn.Module):
+    r"""A :class:`GraphUNet` on features that are mixed along the edges first, for few labels: they
+    enter by a linear map whose output is averaged over 0 to `steps` steps of GCN propagation (`Feng
+    et al. 2020 <https://arxiv.org/abs/2005.11079>`_, eq. 3), and leave by a linear map. Between the
+    two, the U's output is added to what entered, times a learned share that starts at 0
+    (`Bachlechner et al. 2020 <https://arxiv.org/abs/2003.04887>`_).
+
+    Args:
+        in_channels, hidden_channels, out_channels, depth, pool_ratios: See :class:`GraphUNet`.
+        steps (int, optional): Steps of mixing. (default: 4)
+        **kwargs (optional): Further arguments of :class:`GraphUNet`.
+
+    Shapes:
+        - **input:** `x` [N, in_channels], `edge_index` [2, E], `batch` [N] sorted or None,
+          `edge_weight` [E] or None
+        - **output:** [N, out_channels]
+
+    Example:
+        >>> model = MixedGraphUNet(16, 32, 7, depth=2)
+        >>> model(torch.randn(10, 16), torch.randint(10, (2, 30))).shape
+        torch.Size([10, 7])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        out_channels: int,
+        depth: int,
+        pool_ratios: Ratios = 0.5,
+        steps: int = 4,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__()
+        check_positive_int(in_channels, "in_channels")
+        check_positive_int(out_channels, "out_channels")
+        check_positive_int(steps, "steps", minimum=0)
+        hidden = hidden_channels
+        self.net = GraphUNet(hidden, hidden, hidden, depth, pool_ratios, **kwargs)
+        self.in_channels, self.out_channels, self.steps = in_channels, out_channels, steps
+        self.lin = Linear(in_channels, hidden, bias=False, weight_initializer="glorot")
+        self.bias = torch.nn.Parameter(torch.empty(hidden))
+        self.share = torch.nn.Parameter(torch.empty(1))
+        self.head = Linear(hidden, out_channels)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        r"""Resets all learnable parameters."""
+        for module in (self.net, self.lin, self.head):
+            module.reset_parameters()
+        torch.nn.init.zeros_(self.bias)
+        torch.nn.init.zeros_(self.share)
+
+    def prepare(self, *args: Any, **kwargs: Any) -> Graph | Hierarchy:
+        r"""As :meth:`GraphUNet.prepare`."""
+        return self.net.prepare(*args, **kwargs)
+
+    def forward(
+        self,
+        x: Tensor,
+        edge_index: Tensor | Graph | Hierarchy,
+        batch: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+    ) -> Tensor:
+        r"""The output of every node, [N, out_channels]. Arguments as in
+        :meth:`GraphUNet.forward`."""
+        net = self.net
+        with outermost() as values:
+            x = x_mixed = self.lin(x)
+            hierarchy = net.open(x, edge_index, batch, edge_weight, None, None, values)
+            for _ in range(self.steps):
+                x = hierarchy.levels[0].graph.propagate(x)
+                x_mixed = x_mixed + x
+            entered = net.drop(net.act(x_mixed / (self.steps + 1) + self.bias))
+            ready = hierarchy.levels[0].graph
+            source = edge_index if isinstance(edge_index, Hierarchy) else ready
+            inside = net.act(net(entered, source, batch))
+            return self.head(entered + self.share * inside)
