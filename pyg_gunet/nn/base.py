@@ -147,8 +147,9 @@ class LevelModel(torch.nn.Module):
             edge_index, edge_weight = as_edges(edge_index, edge_weight, num_nodes)
             check_batch(batch, num_nodes, values)
             self._check_edges(edge_index, edge_weight, None, num_nodes, values)
+            edge_index, batch = kept(edge_index), kept(batch)
             dtype = torch.get_default_dtype() if edge_weight is None else edge_weight.dtype
-            edge_weight = None if edge_weight is None else edge_weight.detach()
+            edge_weight = kept(edge_weight)
             graph = self._graph(edge_index, edge_weight, None, num_nodes, dtype)
             hierarchy = Hierarchy([Level(num_nodes, batch, graph)])
             if not self.structural:
@@ -363,6 +364,13 @@ class LevelModel(torch.nn.Module):
             raise ValueError(
                 "'hierarchy' must hold transfers with lift='interpolate' (got one without)"
             )
+
+
+def kept(tensor: Any) -> Any:
+    """A tensor as a prepared graph keeps it: of no gradient, and of no inference mode."""
+    if tensor is None:
+        return None
+    return tensor.clone() if tensor.is_inference() else tensor.detach()
 
 
 def _last_node(edge_index: Any, batch: Tensor | None) -> int:
