@@ -159,10 +159,10 @@ class LevelModel(torch.nn.Module):
                         "select='spread' in quantiles=1 (got a tensor)"
                     )
                 return graph
-            # The graph alone decides; only nodes that it does not tell apart go by their number.
-            ones = torch.ones(num_nodes, self.hidden_channels, device=edge_index.device)
-            for i in range(self.depth):
-                ones = self.coarsen(ones, hierarchy, i)
+            for i, level in enumerate(iter(hierarchy.levels)):  # which grow meanwhile
+                if i < self.depth:
+                    x = torch.zeros(level.num_nodes, self.hidden_channels, device=edge_index.device)
+                    hierarchy.append(*self.pool(i).down(x, level, transfer=True)[1:])
             return hierarchy
 
     @property
@@ -288,6 +288,11 @@ class LevelModel(torch.nn.Module):
                 raise ValueError(
                     f"'edge_index' was prepared in {graph.depth} poolings for a model of "
                     f"{self.depth} (got {graph!r})"
+                )
+            if self.walks and any(isinstance(one.graph, Edges) for one in graph.levels[1:]):
+                raise ValueError(
+                    "'edge_index' holds levels of edges, which connect='walk' does not make "
+                    f"(got {graph!r})"
                 )
             levels = [
                 Level(level.num_nodes, level.batch, self._fit(level.graph, x))
