@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     )
     from pyg_gunet.validate import validation
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Each public name and its module. Loaded at first use: `pyg-gunet --help` needs no torch.
 _HOME = {
