@@ -102,61 +102,25 @@ def test_a_sparse_matrix_as_pyg_takes_it(channels):
     torch.testing.assert_close(conv(x, adj_t), reference(x, adj_t))
 
 
-# --- who looks on: nothing changes under the eyes of a hook
-
-
-def test_what_a_hook_has_seen_does_not_change():
-    """A bias added in place would change the tensor that a forward hook holds."""
-    graph = random_graph(30, 100)
-    model, x = GraphUNet(3, 6, 2, 2), torch.randn(30, 3)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias"):
-                parameter.normal_()
-    plain, seen = model(x, *graph[:1]), []
-    for module in model.modules():
-        module.register_forward_hook(lambda m, i, out: seen.append((out, out.clone())))
-    assert torch.equal(model(x, *graph[:1]), plain)
-    tensors = [(out, copied) for out, copied in seen if isinstance(out, torch.Tensor)]
-    assert len(tensors) > 10
-    assert all(torch.equal(out, copied) for out, copied in tensors)
-
-
-def test_full_backward_hooks_run():
-    graph = random_graph(30, 100)
-    model, x = GraphUNet(3, 6, 2, 2), torch.randn(30, 3)
-    model(x, *graph[:1]).square().sum().backward()
-    expected, grads = [p.grad.clone() for p in model.parameters()], []
-    model.zero_grad()
-    for module in model.modules():
-        if isinstance(module, (UNetConv, pyg.Linear)):
-            module.register_full_backward_hook(lambda m, i, out: grads.append(out))
-    model(x, *graph[:1]).square().sum().backward()
-    assert len(grads) == 2 * 5
-    for parameter, grad in zip(model.parameters(), expected):
-        torch.testing.assert_close(parameter.grad, grad)
-
-
 @pytest.mark.parametrize(
-    "register, count",
+    "register",
     [
-        ("register_propagate_forward_pre_hook", 1),
-        ("register_propagate_forward_hook", 1),
-        ("register_message_forward_hook", 1),
-        ("register_aggregate_forward_hook", 1),
+        f"register_{part}_forward{kind}_hook"
+        for part in ("propagate", "message", "aggregate")
+        for kind in ("_pre", "")
     ],
 )
 @pytest.mark.parametrize("directed", [False, True])
-def test_hooks_on_messages_see_messages_of_a_prepared_graph(register, count, directed):
+def test_hooks_of_any_kind_see_messages_of_a_prepared_graph(register, directed):
     graph = random_graph(30, 100, directed=directed)
     conv, x = UNetConv(3, 5), torch.randn(30, 3)
     plain, seen = conv(x, build(graph)), []
     handle = getattr(conv, register)(lambda *inputs: seen.append(inputs) and None)
     torch.testing.assert_close(conv(x, build(graph)), plain)
-    assert len(seen) == count
+    assert len(seen) == 1
     handle.remove()
     assert torch.equal(conv(x, build(graph)), plain)
-    assert len(seen) == count
+    assert len(seen) == 1
 
 
 # --- what a convolution takes is declared or told by its arguments, never guessed
@@ -186,20 +150,6 @@ def test_what_a_convolution_takes():
     assert not takes(torch.compile(pyg.SAGEConv(2, 2)), "edge_weight")
     with pytest.raises(ValueError, match=r"'edge_weight'.*Opaque.*'supports_edge_weight'.*kwargs"):
         takes(Opaque(2, 2), "edge_weight")
-
-
-@pytest.mark.parametrize(
-    "conv", [Declared, lambda i, o: torch.compile(GCNConv(i, o), backend="eager")]
-)
-def test_wrapped_convolutions_get_the_walk_counts(conv):
-    graph = random_graph(30, 100)
-    x = torch.randn(30, 3)
-    torch.manual_seed(0)
-    wrapped = GraphUNet(3, 6, 2, 2, conv=conv)
-    torch.manual_seed(0)
-    plain = GraphUNet(3, 6, 2, 2, conv=GCNConv)
-    out = wrapped(x, graph.edge_index, None, graph.edge_weight)
-    torch.testing.assert_close(out, plain(x, graph.edge_index, None, graph.edge_weight))
 
 
 def test_a_convolution_that_does_not_tell_is_refused():
