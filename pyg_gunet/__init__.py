@@ -6,6 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyg_gunet.critic import (
+        Estimate,
+        KLCritic,
+        MutualInformationCritic,
+        TelescopingCritic,
+        estimate_kl,
+        estimate_mi,
+        fit_critic,
+    )
     from pyg_gunet.datasets import load
     from pyg_gunet.functional.adjacency import Adjacency
     from pyg_gunet.functional.sampled import sampled_two_hop
@@ -23,13 +32,6 @@ if TYPE_CHECKING:
     from pyg_gunet.metrics import PartIoU, SegmentationMetrics
     from pyg_gunet.networks import draw_hierarchy, hierarchy_to_networkx
     from pyg_gunet.nn.autoencoder import GraphUNetAutoEncoder
-    from pyg_gunet.nn.critic import (
-        Estimate,
-        KLCritic,
-        MutualInformationCritic,
-        TelescopingCritic,
-        fit_critic,
-    )
     from pyg_gunet.nn.loss import BorderWeightedCrossEntropy
     from pyg_gunet.nn.pool import GPool, GUnpool, PoolOutput
     from pyg_gunet.nn.readout import HierarchicalReadout
@@ -44,25 +46,27 @@ _HOME = {
     "Adjacency": "pyg_gunet.functional.adjacency",
     "BorderWeight": "pyg_gunet.transforms",
     "BorderWeightedCrossEntropy": "pyg_gunet.nn.loss",
-    "Estimate": "pyg_gunet.nn.critic",
+    "Estimate": "pyg_gunet.critic",
     "GPool": "pyg_gunet.nn.pool",
     "GUnpool": "pyg_gunet.nn.pool",
     "GraphUNet": "pyg_gunet.nn.unet",
     "GraphUNetAutoEncoder": "pyg_gunet.nn.autoencoder",
     "HierarchicalReadout": "pyg_gunet.nn.readout",
-    "KLCritic": "pyg_gunet.nn.critic",
-    "MutualInformationCritic": "pyg_gunet.nn.critic",
+    "KLCritic": "pyg_gunet.critic",
+    "MutualInformationCritic": "pyg_gunet.critic",
     "PartIoU": "pyg_gunet.metrics",
     "PoolOutput": "pyg_gunet.nn.pool",
     "SegmentationMetrics": "pyg_gunet.metrics",
     "SegmentationUNet": "pyg_gunet.nn.segmentation",
-    "TelescopingCritic": "pyg_gunet.nn.critic",
+    "TelescopingCritic": "pyg_gunet.critic",
     "ToGrid": "pyg_gunet.transforms",
     "ToSuperpixels": "pyg_gunet.transforms",
     "WalkAdjacency": "pyg_gunet.functional.walk",
     "confusion_matrix": "pyg_gunet.functional.segmentation",
     "draw_hierarchy": "pyg_gunet.networks",
-    "fit_critic": "pyg_gunet.nn.critic",
+    "estimate_kl": "pyg_gunet.critic",
+    "estimate_mi": "pyg_gunet.critic",
+    "fit_critic": "pyg_gunet.critic",
     "frequency_weighted_iou": "pyg_gunet.functional.segmentation",
     "hierarchy_to_networkx": "pyg_gunet.networks",
     "load": "pyg_gunet.datasets",
@@ -98,6 +102,8 @@ __all__ = [
     "WalkAdjacency",
     "confusion_matrix",
     "draw_hierarchy",
+    "estimate_kl",
+    "estimate_mi",
     "fit_critic",
     "frequency_weighted_iou",
     "hierarchy_to_networkx",
