@@ -152,8 +152,9 @@ def fit_critic(
     curve = [(0, best_loss)]
     every = max(steps // evaluations, 1)
     step, waited = 0, 0
-    training = critic.training
-    critic.train()
+    modes = [(module, module.training) for module in critic.modules()]
+    if not critic.training:  # else what is frozen by `.eval()` inside stays frozen
+        critic.train()
     while step < steps:
         optimizer.zero_grad(set_to_none=True)
         critic.loss(*draw()).backward()  # type: ignore[operator]
@@ -175,7 +176,8 @@ def fit_critic(
     critic.load_state_dict(best)
     if calibration is not None:
         _calibrate(critic, calibration, held)
-    critic.train(training)
+    for module, training in modes:
+        module.training = training
     return FitResult(step, best_step, best_loss, curve)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
@@ -197,9 +198,11 @@ class KLCritic(torch.nn.Module):
         `z`, but not the weights of the critic, which minimises :meth:`loss` instead."""
         with outermost() as values:
             check_features(z, self.in_channels, values, "z")
-            # Not by switching `requires_grad`: the parameters may be in another loss meanwhile.
-            frozen = {f"critic.{name}": p.detach() for name, p in self.named_parameters()}
-            return torch.func.functional_call(_LogRatio(self), frozen, (z,)).mean()
+            # A copy that shares detached weights: the critic itself, which may be in another loss
+            # or thread meanwhile, is not touched; `functional_call` would swap its parameters.
+            shared = {id(p): p.detach() for p in self.parameters()}
+            shared.update((id(b), b) for b in self.buffers())
+            return copy.deepcopy(self, shared)._log_ratio(z).mean()
 
     @torch.no_grad()
     def prepare(self, batches: list[tuple[Tensor, ...]]) -> None:
@@ -214,14 +217,3 @@ class KLCritic(torch.nn.Module):
             f"{self.__class__.__name__}({self.in_channels}, {self.hidden_channels}, "
             f"objective={self.objective!r})"
         )
-
-
-class _LogRatio(torch.nn.Module):
-    """The log-ratio as a forward pass, for `functional_call`."""
-
-    def __init__(self, critic: KLCritic) -> None:
-        super().__init__()
-        self.critic = critic
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.critic._log_ratio(x)

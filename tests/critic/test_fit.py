@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyg_gunet.critic import KLCritic, MutualInformationCritic, TelescopingCritic, fit_critic
+from pyg_gunet.critic import KLCritic, TelescopingCritic, fit_critic
 
 
 @pytest.fixture(autouse=True)
