@@ -32,6 +32,8 @@ from pyg_gunet.functional.validate import (
 # Negatives per pair; held-out share by which training stops; floor of a density's log-ratio, where
 # the classifier on top of it still has something to learn.
 SHUFFLES, VAL_RATIO, FLOOR = 16, 0.2, -15.0
+# Beyond so many deviations of Q its density is the tail that it was given, not what samples show.
+FAR = 4.5
 
 
 def estimate_kl(
@@ -116,6 +118,8 @@ def estimate_kl(
             critic = run.residual(train, stop)
             r = [_eval(critic.log_ratio, _eval(rows, x)) for x in held]
             seen = _eval(critic.log_ratio, train[0]).double().mean()
+            far = of_q.residual(held[0][:, :0], scaled(held[0])).abs().amax(1) > FAR
+            run.far.append(float(far.double().mean()))
             run.read(fold, r[0], r[1], ids[0], [ids[1]], float(seen))
         return run.estimate("KL(P || Q)", p.size(1))
 
@@ -334,6 +338,7 @@ class _Run:
         self.reads: list[dict[str, Any]] = []
         self.narrowest, self.cut = math.inf, False
         self.falling: dict[str, int] = {}
+        self.far: list[float] = []
 
     def settings(self, hidden: int, progress: Callable[[str], None] | None) -> None:
         check_positive_int(hidden, "hidden_channels")
@@ -395,9 +400,10 @@ class _Run:
         if result.curve[0][1] - result.best_loss < 3 / rows:
             model.reset_parameters()
             model.prepare([train])
-        # The learning rate ends at zero, so a loss that falls at the end fell for want of steps.
-        tail = [loss for step, loss in result.curve if step >= 0.75 * self.steps]
-        if len(tail) > 1 and tail[0] - min(tail) > max(0.02, 0.1 * (result.curve[0][1] - tail[-1])):
+        # Late steps are small ones: a loss that still falls in the second half wanted more of them.
+        late = [loss for step, loss in result.curve if step >= 0.5 * self.steps]
+        first = result.curve[0][1]
+        if len(late) > 1 and late[0] - min(late) > max(0.03, 0.1 * (first - min(late))):
             self.falling[name] = self.falling.get(name, 0) + 1
         self.curves.append((name, self.fold, result.curve))
         if reading:
@@ -503,6 +509,8 @@ class _Run:
             out.append(f"{count} independent samples are few for {channels} dimensions")
         if abs(gap) > max(0.5 * abs(value), 0.3, 3 * stderr):
             out.append(f"training samples read {gap:.2f} nats more than held-out ones")
+        if self.far and max(self.far) > 0.02:
+            out.append(f"{max(self.far):.0%} of P lies where Q, {FAR:g} deviations away, has ended")
         if self.narrowest < 1e-5:
             out.append("y is a function of x, as far as its precision tells")
         if self.cut:
