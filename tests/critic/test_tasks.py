@@ -93,6 +93,52 @@ def test_forward_and_reverse_example_runs(tmp_path: Path) -> None:
     assert (tmp_path / "kl.png").stat().st_size > 10_000
 
 
+def test_information_example_runs(tmp_path: Path) -> None:
+    """Forty rings and stars under TU's layout; `information.py` names what it reads."""
+    raw = tmp_path / "TOY" / "raw"
+    raw.mkdir(parents=True)
+    edges, owner = [], []
+    for graph in range(40):
+        nodes = range(6 * graph + 1, 6 * graph + 7)
+        ring = (
+            zip(nodes, [*nodes[1:], nodes[0]]) if graph % 2 else ((nodes[0], n) for n in nodes[1:])
+        )
+        edges += [f"{a}, {b}\n{b}, {a}\n" for a, b in ring]
+        owner += [f"{graph + 1}\n"] * 6
+    labels = [f"{graph % 2}\n" for graph in range(40)]
+    attributes = [f"{math.sin(n):.4f}\n" for n in range(240)]
+    for part, lines in {
+        "A": edges,
+        "graph_indicator": owner,
+        "graph_labels": labels,
+        "node_attributes": attributes,
+        "node_labels": [f"{n % 3}\n" for n in range(240)],
+    }.items():
+        (raw / f"TOY_{part}.txt").write_text("".join(lines))
+    command = [sys.executable, str(ROOT / "examples" / "information.py"), "--root", str(tmp_path)]
+    command += ["--name", "TU/TOY", "--steps", "10"]
+    out = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert out.returncode == 0, out.stderr
+    assert out.stdout.count("I(x; y) =") == 4
+
+
+def test_families_have_their_information() -> None:
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    import _mi_default as families
+
+    generator = torch.Generator().manual_seed(0)
+    for make in families.FAMILIES:
+        for information, d in ((2.0, 1), (4.0, 2)):
+            task = make(information, d)
+            assert task.truth == pytest.approx(information, abs=0.1)
+            x, y = task.draw(5000, generator)
+            assert x.dtype == torch.float64
+            assert bool(torch.isfinite(torch.cat([x, y], 1)).all())
+            # A second opinion, by nearest neighbours: biased downwards at high information.
+            noise = 1e-6 * torch.randn(x.shape, dtype=x.dtype)
+            assert families.ksg(x, y + noise) == pytest.approx(task.truth, abs=0.25 * d)
+
+
 def test_benchmark_writes_flat_records_and_resumes(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "mutual_information.py"), "--quick"]
     command += ["--root", str(tmp_path), "--json", str(tmp_path / "out.json"), "--name", "exact"]
