@@ -384,6 +384,7 @@ class _Run:
             self.cut = self.cut or time.monotonic() > end
             return time.monotonic() > end
 
+        evaluations = max(20, self.steps // 50)  # the time is looked at where the loss is
         result = fit_critic(
             model,
             train,
@@ -391,7 +392,8 @@ class _Run:
             val=val,
             batch_size=size,
             lr=lr,
-            patience=4,
+            evaluations=evaluations,
+            patience=evaluations // 5,
             progress=look,
             generator=self.generator,
         )
