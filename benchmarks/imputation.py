@@ -10,7 +10,7 @@ training, the tenth for every choice, the rest for testing. Columns:
 - a Gaussian field: the part of ours that needs no training, by itself;
 - a plain GCN auto-encoder: as many epochs over the same days, the same loss and random silences,
   about as many parameters; the best of three learning rates, where ours gets one;
-- ours: `pyg-gunet fit --task impute --dataset FILE.npz`, no option set.
+- ours: `python examples/imputation/impute.py FILE.npz`, no option set.
 
 One network serves all shares. Each run is a line per share in the CSV file and is not repeated:
 start again to resume.
@@ -22,9 +22,8 @@ start again to resume.
 from __future__ import annotations
 
 import csv
-import json
 import statistics
-import tempfile
+import sys
 import time
 import warnings
 from collections import defaultdict
@@ -37,9 +36,8 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.nn import GCN
 
-from pyg_gunet.train import TASKS, Settings, fit, register_task
-from pyg_gunet.train.impute import SHARES, Impute, _days, channels, defaults, prepare, report
-from pyg_gunet.train.tasks import Task
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "imputation"))
+from impute import SHARES, Impute, Options, fit, stacked  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results" / "imputation.csv"
 FIELDS = ("name", "system", "seed", "share", "mae", "val_mae", "epochs", "parameters", "seconds")
@@ -52,15 +50,15 @@ class PlainGCN(Impute):
     silences and places."""
 
     def make_net(self, in_channels: int) -> torch.nn.Module:
-        h = self.settings.hidden_channels
-        encoder = GCN(3 + self.channels["places"], h, 2, h // 4, act="elu")
+        h = self.options.hidden_channels
+        encoder = GCN(3 + self.places, h, 2, h // 4, act="elu")
         return torch.nn.ModuleList([encoder, GCN(h // 4, h, 2, 1, act="elu")])
 
     def last_layer(self) -> Any:
         return ()
 
     def learn_statistics(self, data: Any) -> None:
-        x, observed, _, first = _days(data)
+        x, observed, _, first = stacked(data)
         mean, cov, _ = self._fit(x, observed, torch.cdist(first.pos.double(), first.pos.double()))
         self.field_mean.copy_(mean.expand_as(self.field_mean))
         self.field_cov.copy_(cov.expand_as(self.field_cov))
@@ -86,16 +84,12 @@ def one(path: Path, system: str, seed: int, epochs: int | None) -> list[dict[str
     """The rows of one system and seed; those of the baselines come with ours."""
     start = time.process_time()
     rows: list[dict[str, Any]] = []
-    runs = []
-    for lr in RATES if system == GCN_AE else (None,):
-        task = "impute-gcn" if system == GCN_AE else "impute"
-        settings = Settings(task=task, dataset=str(path), seed=seed, epochs=epochs, lr=lr)
-        with tempfile.TemporaryDirectory() as folder:
-            run = fit(settings, Path(folder) / "run")
-            history = (run.folder / "history.csv").read_text().splitlines()
-            losses = [float(row["val_loss"]) for row in csv.DictReader(history) if row["val_loss"]]
-            runs.append((min(losses), json.loads((run.folder / "metrics.json").read_text())))
-    val, figures = min(runs, key=lambda run: run[0])
+    options = Options(seed=seed) if epochs is None else Options(seed=seed, epochs=epochs)
+    if system == GCN_AE:
+        runs = [fit(path, None, options._replace(lr=lr), PlainGCN)[1] for lr in RATES]
+    else:
+        runs = [fit(path, None, options)[1]]
+    figures = min(runs, key=lambda run: run["val_mae"])
     columns = {system: figures["test_mae"]}
     if system == OURS:
         columns.update(figures["baselines"])
@@ -109,7 +103,7 @@ def one(path: Path, system: str, seed: int, epochs: int | None) -> list[dict[str
                     "seed": seed,
                     "share": share,
                     "mae": mae,
-                    "val_mae": val if own else "",
+                    "val_mae": figures["val_mae"] if own else "",
                     "epochs": figures["best_epoch"] if own else "",
                     "parameters": figures["parameters"] if own else "",
                     "seconds": round(time.process_time() - start, 1) if own else "",
@@ -163,8 +157,6 @@ def main() -> None:
     args = p.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
-    if "impute-gcn" not in TASKS:
-        register_task(Task("impute-gcn", PlainGCN, channels, defaults, prepare, report))
     csv_path = args.csv or (RESULTS.with_stem("imputation_quick") if args.quick else RESULTS)
     root = Path(args.root or "data/weather")
     paths = [root / f"{args.name}.npz"] if args.name else sorted(root.glob("*.npz"))

@@ -14,8 +14,7 @@ from pyg_gunet.settings import Settings
 DATASETS = (
     "karate, grid, ring, bunny, minnesota, airfoil, logo, digits, Planetoid/NAME, TU/NAME, "
     "LRGB/NAME, ogbn-NAME, ogbg-NAME, ShapeNet, ShapeNet/CATEGORY, "
-    "images:DIR (a folder with images/ and masks/), a path to a GraphML or edge-list file, "
-    "or to an .npz file of sensor readings"
+    "images:DIR (a folder with images/ and masks/), a path to a GraphML or edge-list file"
 )
 
 
@@ -192,14 +191,11 @@ def _print_figures(figures: dict[str, Any]) -> None:
         print(
             f"  {figures['epochs']} epochs in {figures['seconds']} s, best: {figures['best_epoch']}"
         )
-    measures = ("mse", "test_accuracy", "test_mean_iou", "test_mae", "masked_loss")
+    measures = ("mse", "test_accuracy", "test_mean_iou", "masked_loss")
     measure = next(key for key in measures if key in figures)
     print(measure)
-    if measure == "test_mae":  # one per share of silent stations
-        print(f"  {'share silent':<28}" + "".join(f"{s:<10}" for s in figures[measure]))
     for name, value in {"ours": figures[measure], **figures["baselines"]}.items():
-        values = value.values() if isinstance(value, dict) else [value]
-        print(f"  {name:<28}" + "".join(f"{v:<10.4g}" for v in values).rstrip())
+        print(f"  {name:<28}{value:.4g}")
     for name in ("test_pixel_accuracy", "test_macro_f1", "instances_found"):
         if name in figures:
             print(f"{name:<30}{figures[name]:.4g}")

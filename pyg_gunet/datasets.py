@@ -72,8 +72,6 @@ def load(name: str, root: str | os.PathLike[str] = "data", **kwargs: Any) -> InM
     ShapeNet/CATEGORY  point clouds with a part per point, public split; ShapeNet: all categories
     images:DIR         tiles of the images in ``DIR/images`` with the labels in ``DIR/masks``, see
                        :func:`pyg_gunet.images.load_tiles`
-    PATH.npz           readings of a network of sensors, a graph per day; see
-                       :func:`pyg_gunet.sensors.read_sensors`
     PATH               a GraphML file (.graphml, .xml) or an edge list (.edgelist, .edges,
                        .txt, .csv, .tsv), read by networkx; see
                        :func:`pyg_gunet.graph_files.read_graph`
@@ -134,10 +132,6 @@ def load(name: str, root: str | os.PathLike[str] = "data", **kwargs: Any) -> InM
 
         return GraphDataset(name, load_tiles(name.removeprefix("images:"), **kwargs))
     path = Path(name)
-    if path.suffix.lower() == ".npz":
-        from pyg_gunet.sensors import read_sensors
-
-        return GraphDataset(path.stem, read_sensors(path, **kwargs))
     if path.suffix.lower() in graph_files.SUFFIXES or (name and _exists(path)):
         return GraphDataset(path.stem, [with_features(graph_files.read_graph(path, **kwargs))])
     raise ValueError(f"'name' must be one of {', '.join(names())} (got {name!r})")

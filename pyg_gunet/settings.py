@@ -36,7 +36,7 @@ class Settings:
     dataset: str = _option("bunny", "name of a data set, or path to a graph file")
     root: str = _option("data", "folder of Planetoid and TU files", resume=True)
     task: str = _option(
-        "autoencode", "what to train: autoencode, classify, classify_graphs, segment, impute"
+        "autoencode", "what to train: autoencode, classify, classify_graphs, segment"
     )
     epochs: int | None = _option(
         None, "passes over the training data (one graph: steps)", low=1, resume=True

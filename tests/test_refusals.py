@@ -16,12 +16,10 @@ from pyg_gunet.datasets import GraphDataset, split_indices
 from pyg_gunet.files import check_path, read_torch, reading
 from pyg_gunet.functional.divergence import dv_loss, kl_gaussian, pair_readout
 from pyg_gunet.functional.divergence.pairs import PairScores
-from pyg_gunet.functional.field import condition
 from pyg_gunet.functional.segmentation import part_iou
 from pyg_gunet.images import load_tiles
 from pyg_gunet.nn.critic import KLCritic, fit_critic
 from pyg_gunet.ogb_sets import _split
-from pyg_gunet.sensors import read_sensors, sensor_graphs
 from pyg_gunet.settings import Settings
 from pyg_gunet.train import fit
 from pyg_gunet.train.callbacks import Interrupt
@@ -34,13 +32,7 @@ NODES = torch.zeros(2, dtype=torch.long)
 ONE, TWO, THREE = torch.zeros(1), torch.zeros(2), torch.zeros(3)
 EDGES = torch.tensor([[0, 1], [1, 0]])
 PAIRS = PairScores(TWO, torch.zeros(2, 2), torch.ones(2, 2), torch.arange(2), torch.ones(2))
-TRUE = torch.ones(2, 2, dtype=torch.bool)
-READINGS = {"values": np.random.default_rng(0).random((12, 4))}
 TINY = {"hidden_channels": 8, "epochs": 1, "accelerator": "cpu"}
-
-
-def joined(**arrays: np.ndarray) -> None:
-    sensor_graphs({**READINGS, **arrays}, "net")
 
 
 def from_another_image() -> None:
@@ -71,16 +63,6 @@ CALLS = {
     "log_mean": (lambda: dv_loss(TWO, TWO, log_mean=TWO), ValueError, r"'log_mean'.*\[2\]"),
     "no pairs": (lambda: pair_readout(3, "dv"), TypeError, "'pairs'.*int"),
     "mask": (lambda: pair_readout(PAIRS, "dv"), TypeError, "'mask' must be boolean.*float32"),
-    "seen": (
-        lambda: condition(TWO, torch.eye(2), torch.zeros(2, 2), torch.ones(2, 2)),
-        ValueError,
-        "'seen' must be boolean.*float32",
-    ),
-    "seen of another shape": (
-        lambda: condition(TWO, torch.eye(2), torch.zeros(3, 2), TRUE),
-        ValueError,
-        r"'seen'.*\[2, 2\] and 'x' of \[3, 2\]",
-    ),
     "parts": (
         lambda: part_iou(NODES, NODES, NODES, torch.zeros(1).long(), [1]),
         TypeError,
@@ -106,18 +88,6 @@ CALLS = {
         lambda: fit_critic(KLCritic(1, 4), (torch.zeros(4, 1), torch.ones(4, 1)), 1, val=[]),
         TypeError,
         r"'val'.*\[\]",
-    ),
-    "no file of readings": (lambda: read_sensors("none.npz"), FileNotFoundError, "none.npz"),
-    "few times": (lambda: joined(values=np.ones((9, 4))), ValueError, "at least 10 times.*9 and 4"),
-    "edges without a weight each": (
-        lambda: joined(edge_index=np.array([[0], [1]]), edge_weight=np.ones(2)),
-        ValueError,
-        r"'edge_weight' \[E\].*\[2, 1\] and \[2\]",
-    ),
-    "negative weight": (
-        lambda: joined(edge_index=np.array([[0], [1]]), edge_weight=-np.ones(1)),
-        ValueError,
-        "'edge_weight' of 'net' must be finite",
     ),
     "slic": (lambda: ToSuperpixels(9, sharpness=1), TypeError, "'sharpness'.*slic"),
     "another image": (from_another_image, ValueError, "'label' must have 9 rows.*6"),
@@ -149,7 +119,6 @@ def test_refused(name):
     [
         ({"mask": 0.5, "mi_weight": 1.0}, "'mi_weight' does not go with 'mask'"),
         ({"mask": 0.5, "kl_weight": 1.0}, "'kl_weight' does not go with 'mask'"),
-        ({"task": "impute"}, "'task' impute needs readings over time"),
     ],
 )
 def test_settings_that_contradict_each_other(tmp_path, changes, match):

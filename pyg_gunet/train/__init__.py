@@ -3,7 +3,6 @@
 import pyg_gunet.train.autoencode
 import pyg_gunet.train.classify
 import pyg_gunet.train.classify_graphs
-import pyg_gunet.train.impute
 import pyg_gunet.train.segment  # noqa: F401  (all register their task)
 from pyg_gunet.settings import Settings
 from pyg_gunet.train.run import Run, embed, evaluate, fit

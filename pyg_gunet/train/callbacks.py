@@ -27,8 +27,6 @@ RUN_FILES = (
     "loss.png",
     "reconstruction.png",
     "predictions.png",
-    "filled_in.png",
-    "filled.npz",
 )
 
 

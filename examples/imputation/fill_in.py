@@ -9,9 +9,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from field import conditional_mean, fit_gaussian
 from torch import Tensor
-
-from pyg_gunet.functional.field import conditional_mean, fit_gaussian
 
 
 class Network(NamedTuple):

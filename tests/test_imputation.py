@@ -1,21 +1,20 @@
 """Sensor networks: files, fields, baselines, the task impute."""
 
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from pyg_gunet.cli import main
-from pyg_gunet.functional.field import (
-    condition,
-    conditional_mean,
-    distance_covariance,
-    fit_gaussian,
-)
-from pyg_gunet.sensors import read_sensors, split_days
-from pyg_gunet.train.fill_in import BASELINES, apply, survey, tuned
-from pyg_gunet.train.impute import hide
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "imputation"))
+from field import condition, conditional_mean, distance_covariance, fit_gaussian
+from fill_in import BASELINES, apply, survey, tuned
+from impute import hide, main
+from sensors import read_sensors, sensor_graphs, split_days
+
+sys.path.pop(0)
 
 
 def _cov(n, seed=0):
@@ -119,8 +118,6 @@ def test_tikhonov_against_the_definition_and_day_mean():
 
 
 def read_one(seed=0):
-    from pyg_gunet.sensors import sensor_graphs
-
     days = sensor_graphs(_network(seed=seed), "test")
     x = torch.stack([day.x.view(-1) for day in days]).double()
     return x, torch.stack([day.observed for day in days]), days[0]
@@ -160,6 +157,16 @@ def test_months_split_the_year():
         ({"coordinates": None}, "'edge_index' or 'coordinates'"),
         ({"edge_index": np.array([[0, 50], [1, 2]])}, "'edge_index'"),
         ({"observed": np.zeros((60, 12), bool)}, "reading of every station"),
+        ({"values": np.full((60, 12), "warm")}, "must be numbers .*U4"),
+        ({"values": np.ones((9, 12))}, "at least 10 times.*9 and 12"),
+        (
+            {"edge_index": np.array([[0], [1]]), "edge_weight": np.ones(2)},
+            r"'edge_weight' \[E\].*\[2, 1\] and \[2\]",
+        ),
+        (
+            {"edge_index": np.array([[0], [1]]), "edge_weight": -np.ones(1)},
+            "'edge_weight' of .* must be finite",
+        ),
     ],
 )
 def test_bad_files_are_named(tmp_path, change, message):
@@ -180,8 +187,7 @@ def test_fit_fills_a_users_own_network(tmp_path, capsys):
     np.savez(tmp_path / "net.npz", **arrays)
     out = tmp_path / "run"
     options = ["--hidden-channels", "8", "--epochs", "2", "--depth", "1"]
-    fit = ["fit", "--task", "impute", "--dataset", str(tmp_path / "net.npz"), "--out", str(out)]
-    assert main([*fit, *options]) == 0
+    main([str(tmp_path / "net.npz"), "--out", str(out), *options])
     assert "Gaussian field" in capsys.readouterr().out
     figures = json.loads((out / "metrics.json").read_text())
     for share in ("0.25", "0.5", "0.75"):
@@ -191,12 +197,11 @@ def test_fit_fills_a_users_own_network(tmp_path, capsys):
     there = np.isfinite(arrays["values"])
     np.testing.assert_allclose(filled["values"][there], arrays["values"][there], rtol=1e-6)
     assert np.isfinite(filled["values"]).all()
-    assert main(["evaluate", str(out), "--quiet"]) == 0
+    with pytest.raises(FileExistsError):
+        main([str(tmp_path / "net.npz"), "--out", str(out), *options])
 
 
-@pytest.mark.parametrize("option", [["--skip", "none"], ["--loss-fn", "sce"]])
-def test_fit_refuses_what_has_no_meaning(tmp_path, option, capsys):
-    np.savez(tmp_path / "net.npz", **_network())
-    fit = ["fit", "--task", "impute", "--dataset", str(tmp_path / "net.npz")]
-    assert main([*fit, "--out", str(tmp_path / "run"), "--quiet", *option]) == 2
-    assert "has no meaning" in capsys.readouterr().err or option[0] == "--skip"
+@pytest.mark.parametrize("seen", [torch.ones(2, 2), torch.ones(3, 2, dtype=torch.bool)])
+def test_what_is_seen_must_fit(seen):
+    with pytest.raises(ValueError, match=r"'seen' must be boolean.*\[2, 2\]"):
+        condition(torch.zeros(2), torch.eye(2), torch.zeros(2, 2), seen)

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from pyg_gunet.files import first_line
-
 READINGS = ("values", "readings", "daily_temperature_midrange_c")
 OBSERVED = ("observed", "observation_mask")
 ELEVATION = ("elevation", "elevation_m")
@@ -55,7 +53,7 @@ def read_sensors(path: str | os.PathLike[str]) -> list[Data]:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
     except Exception as error:  # numpy lets the errors of zipfile and its parsers through
-        raise ValueError(f"cannot read '{path}' as an .npz file: {first_line(error)}") from error
+        raise ValueError(f"cannot read '{path}' as an .npz file: {error}") from error
     return sensor_graphs(arrays, str(path))
 
 
@@ -64,7 +62,9 @@ def sensor_graphs(arrays: Mapping[str, np.ndarray], name: str) -> list[Data]:
     values = _pick(arrays, READINGS)
     if values is None:
         raise ValueError(f"'{name}' must hold readings, one of {', '.join(READINGS)}")
-    if values.ndim != 2 or not np.issubdtype(values.dtype, np.number):
+    if not np.issubdtype(values.dtype, np.number):
+        raise ValueError(f"the readings of '{name}' must be numbers (got {values.dtype})")
+    if values.ndim != 2:
         raise ValueError(f"the readings of '{name}' must have shape [T, N] (got {values.shape})")
     times, stations = values.shape
     if times < 10 or not 3 <= stations <= MAX_STATIONS:

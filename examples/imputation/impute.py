@@ -1,31 +1,34 @@
-"""The task ``impute``: what silent stations of a network would have read."""
+r"""What silent stations of a network would have read: a Gaussian field, and a Graph U-Net on it.
+
+    python examples/imputation/impute.py WEATHER.npz --out runs/imputation
+
+Readings over time at fixed places, as :func:`sensors.read_sensors` reads them. Every day a share of
+the stations is silent, and their readings are predicted from the others of that day. The folder
+gets `metrics.json` (errors beside those of simple rules), `filled_in.png` (a map) and `filled.npz`
+(all readings, those that are missing filled in).
+"""
 
 from __future__ import annotations
 
+import argparse
+import copy
+import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from field import condition, conditional_mean, distance_covariance, fit_gaussian
+from fill_in import BASELINES, apply, distances, survey, tuned
+from picture import draw_map
+from sensors import TEST, TRAIN, VALIDATION, read_sensors
 from torch import Tensor
-from torch_geometric.data import Data, InMemoryDataset
+from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 from torch_geometric.nn import GraphConv
 
-from pyg_gunet.files import write_aside
-from pyg_gunet.functional.field import (
-    condition,
-    conditional_mean,
-    distance_covariance,
-    fit_gaussian,
-)
-from pyg_gunet.nn.unet import GraphUNet
-from pyg_gunet.sensors import TEST, TRAIN, VALIDATION
-from pyg_gunet.settings import Settings
-from pyg_gunet.train.fill_in import BASELINES, apply, distances, survey, tuned
-from pyg_gunet.train.pictures import draw_map
-from pyg_gunet.train.tasks import EpochSampler, GraphModule, Splits, Task, register_task
+from pyg_gunet import GraphUNet
 
 SHARES = (0.25, 0.5, 0.75)
 # Tried against each other on left-out months: the share of the covariance that hangs on distance
@@ -33,11 +36,22 @@ SHARES = (0.25, 0.5, 0.75)
 BLENDS = tuple((a, n) for a in (0.1, 0.3, 0.5, 0.7, 0.9) for n in (3e-4, 1e-3, 3e-3, 1e-2, 3e-2))
 
 
-class Impute(GraphModule):
+class Options(NamedTuple):
+    """How a network is made and trained."""
+
+    epochs: int = 25
+    lr: float = 3e-3
+    seed: int = 0
+    hidden_channels: int = 64
+    depth: int = 2
+    batch_size: int = 32
+
+
+class Impute(torch.nn.Module):
     r"""A :class:`GraphUNet` that corrects a Gaussian field.
 
     The field is the conditional mean of silent stations given the others of that day
-    (:func:`pyg_gunet.functional.field.condition`), with mean and covariance of the training days;
+    (:func:`field.condition`), with mean and covariance of the training days;
     the covariance is shrunk to one that depends on distance alone, by as much as predicts left-out
     months best. The network reads the field, its deviation, its leave-one-out errors at the
     stations that are heard, the places and which stations are silent, and predicts what the field
@@ -48,53 +62,47 @@ class Impute(GraphModule):
     error there.
     """
 
-    def __init__(self, settings: dict[str, Any], channels: dict[str, int]) -> None:
-        super().__init__(settings, channels)
-        n, folds = channels["stations"], channels["blocks"] + 1
-        self.field_mean: Tensor
-        self.field_cov: Tensor
-        self.place: Tensor
+    def __init__(self, days: list[Data], options: Options) -> None:
+        super().__init__()
+        first = days[0]
+        self.options, self.stations = options, int(first.num_nodes or 0)
+        self.blocks = max(int(day.block) for day in days if int(day.part) == TRAIN) + 1
+        self.places = sum(first[key].size(1) for key in ("pos", "elevation") if key in first)
+        n, folds = self.stations, self.blocks + 1
         self.register_buffer("field_mean", torch.zeros(folds, n, dtype=torch.float64))
         self.register_buffer("field_cov", torch.zeros(folds, n, n, dtype=torch.float64))
-        self.register_buffer("place", torch.zeros(n, channels["places"]))
-        self.net = self.make_net(9 + channels["places"])
+        self.register_buffer("place", torch.zeros(n, self.places))
+        self.net = self.make_net(9 + self.places)
         # Nothing is corrected at first: training starts from the field.
         for parameter in self.last_layer():
             torch.nn.init.zeros_(parameter)
 
     def make_net(self, in_channels: int) -> torch.nn.Module:
-        s = self.settings
         return GraphUNet(
             in_channels,
-            s.hidden_channels,
+            self.options.hidden_channels,
             1,
-            s.depth,
-            s.ratios,
-            sum_res=s.skip == "sum",
+            self.options.depth,
+            sum_res=False,
             act="elu",
             conv=_mean_conv,
-            select=s.select or "spread",
-            connect=s.connect,
-            norm=None if s.norm == "none" else s.norm,
-            dropout=s.dropout or 0.0,
+            select="spread",
+            dropout=0.1,
         )
 
     def last_layer(self) -> Iterable[torch.nn.Parameter]:
-        return self.net.up_convs[-1].parameters()  # type: ignore[union-attr,operator,index]
+        return self.net.up_convs[-1].parameters()
 
     # The field -----------------------------------------------------------------------------------
 
-    def learn_statistics(self, data: Iterable[Data]) -> None:
+    def learn_statistics(self, days: list[Data]) -> None:
         """Fits the field to the training days, once with each month left out and once to all."""
-        x, observed, block, first = _days(data)
+        x, observed, block, first = stacked(days)
         pos = first.get("pos")
         far = distances(first.edge_index, pos, x.size(1))
-        fits = [
-            self._fit(x[block != b], observed[block != b], far)
-            for b in range(self.channels["blocks"])
-        ]
+        fits = [self._fit(x[block != b], observed[block != b], far) for b in range(self.blocks)]
         # A share of its own for every day: one setting must serve few and many silent stations.
-        generator = torch.Generator().manual_seed(self.settings.seed)
+        generator = torch.Generator().manual_seed(self.options.seed)
         rank = torch.rand(x.shape, generator=generator)
         seen = hide(observed, rank, torch.tensor(SHARES)[torch.arange(len(x)) % len(SHARES)])
         hidden = observed & ~seen
@@ -123,7 +131,7 @@ class Impute(GraphModule):
 
     def field(self, data: Data, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``(value, deviation, residual)`` of the field, see :func:`condition`, [T, N] each."""
-        fold = data.block.clamp(max=self.channels["blocks"])
+        fold = data.block.clamp(max=self.blocks)
         x = data.x.view(seen.shape).double()
         return condition(self.field_mean[fold], self.field_cov[fold], x, seen)
 
@@ -132,7 +140,7 @@ class Impute(GraphModule):
     def inputs(self, data: Data, seen: Tensor, field: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """What the network reads, [T * N, channels]."""
         value, deviation, residual = field
-        fold = data.block.clamp(max=self.channels["blocks"])
+        fold = data.block.clamp(max=self.blocks)
         mean = self.field_mean[fold]
         scale = self.field_cov[fold].diagonal(dim1=-2, dim2=-1).sqrt()
         keep = seen.double()
@@ -172,13 +180,14 @@ class Impute(GraphModule):
         return torch.where(observed, x, self.fill(data, observed))
 
     def observed(self, data: Data) -> Tensor:
-        return data.observed.view(-1, self.channels["stations"])
+        return data.observed.view(-1, self.stations)
 
-    def terms(self, data: Data) -> dict[str, Tensor]:
+    def loss(self, data: Data) -> Tensor:
+        """The error at stations that are silenced at random."""
         observed = self.observed(data)
         share = 0.1 + 0.8 * torch.rand(observed.size(0), device=observed.device)
         seen = hide(observed, torch.rand(observed.shape, device=observed.device), share)
-        return {"absolute": self.error(data, seen)}
+        return self.error(data, seen)
 
     def error(self, data: Data, seen: Tensor) -> Tensor:
         """The mean absolute error at stations that read something and are not `seen`."""
@@ -186,13 +195,14 @@ class Impute(GraphModule):
         wrong = (self.fill(data, seen) - data.x.view(seen.shape)).abs()
         return torch.where(hidden, wrong, 0.0).sum() / hidden.sum().clamp(min=1)
 
-    def validation_step(self, data: Data, index: int) -> None:
+    def chosen_by(self, data: Data) -> Tensor:
+        """The error on days that choose the epoch, a mean over the shares."""
         observed = self.observed(data)
         rank = data.rank.view(*observed.shape, len(SHARES))
         errors = [
             self.error(data, hide(observed, rank[..., i], share)) for i, share in enumerate(SHARES)
         ]
-        self._log("val_loss", torch.stack(errors).mean(), data)
+        return torch.stack(errors).mean()
 
 
 def hide(observed: Tensor, rank: Tensor, share: Tensor | float) -> Tensor:
@@ -224,18 +234,11 @@ def _mean_conv(in_channels: int, out_channels: int) -> GraphConv:
     return GraphConv(in_channels, out_channels, aggr="mean")
 
 
-def _days(data: Iterable[Data]) -> tuple[Tensor, Tensor, Tensor, Data]:
+def stacked(days: list[Data]) -> tuple[Tensor, Tensor, Tensor, Data]:
     """Readings [T, N], which there are, the block of every day [T], and one day's graph."""
-    days = [day for batch in data for day in _single(batch)]
-    n = days[0].num_nodes
-    x = torch.stack([day.x.view(n) for day in days]).double()
+    x = torch.stack([day.x.view(-1) for day in days]).double()
     observed = torch.stack([day.observed for day in days])
-    block = torch.tensor([int(day.block) for day in days])
-    return x, observed, block, days[0]
-
-
-def _single(batch: Data) -> list[Data]:
-    return batch.to_data_list() if hasattr(batch, "to_data_list") else [batch]
+    return x, observed, torch.tensor([int(day.block) for day in days]), days[0]
 
 
 def _blend(fit: tuple[Tensor, Tensor, Tensor], share: float, noise: float) -> Tensor:
@@ -245,69 +248,91 @@ def _blend(fit: tuple[Tensor, Tensor, Tensor], share: float, noise: float) -> Te
     return (1 - share) * cov + share * smooth + nugget * eye
 
 
-def channels(dataset: InMemoryDataset) -> dict[str, int]:
-    first = dataset[0]
-    if "observed" not in first:
-        raise ValueError(
-            "'task' impute needs readings over time, an .npz file "
-            f"(got 'dataset' {dataset!r} without 'observed')"
-        )
-    places = sum(first[key].size(1) for key in ("pos", "elevation") if key in first)
-    train = [int(day.block) for day in dataset if int(day.part) == TRAIN]
-    return {
-        "in_channels": 1,
-        "stations": int(first.num_nodes),
-        "places": places,
-        "blocks": max(train) + 1,
-    }
+class Days(NamedTuple):
+    """Training, validation and test days."""
+
+    train: list[Data]
+    val: list[Data]
+    test: list[Data]
 
 
-def defaults(settings: Settings, dataset: InMemoryDataset) -> dict[str, Any]:
-    for name in ("latent_channels", "loss_fn", "normalize"):
-        if getattr(settings, name) is not None:
-            raise ValueError(
-                f"'{name}' has no meaning for the task 'impute' (got {getattr(settings, name)!r})"
-            )
-    if settings.skip == "none":
-        raise ValueError("'skip' must be 'sum' or 'cat' for the task 'impute' (got 'none')")
-    return {
-        "epochs": 25,
-        "lr": 3e-3,
-        "weight_decay": 1e-4,
-        "select": "spread",
-        "skip": "cat",
-        "dropout": 0.1,
-    }
-
-
-def prepare(settings: Settings, dataset: InMemoryDataset) -> Splits:
-    """Training, validation and test days in the order of time; those for choosing and testing
-    with the stations that are silent, drawn by the seed."""
-    channels(dataset)
+def prepare(days: list[Data], seed: int) -> Days:
+    """The days in the order of time; those for choosing and testing with the stations that are
+    silent, drawn by the seed."""
     parts: dict[int, list[Data]] = {TRAIN: [], VALIDATION: [], TEST: []}
-    for day in dataset:
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + int(day.day))
+    for number, day in enumerate(days):
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
         day.rank = torch.rand(day.num_nodes, len(SHARES), generator=generator)
         parts[int(day.part)].append(day)
-    size, train = settings.batch_size, parts[TRAIN]
-    return Splits(
-        DataLoader(train, size, sampler=EpochSampler(len(train), settings.seed)),
-        DataLoader(parts[VALIDATION], size),
-        DataLoader(parts[TEST], size),
-        f"days in order of time: {len(train)} train, {len(parts[VALIDATION])} validation, "
-        f"{len(parts[TEST])} test; silent stations drawn anew every day (seed {settings.seed})",
-    )
+    return Days(parts[TRAIN], parts[VALIDATION], parts[TEST])
+
+
+def train(model: Impute, days: Days) -> dict[str, float]:
+    """Trains, and leaves the weights of the epoch that is best on the validation days."""
+    o = model.options
+    optimizer = torch.optim.Adam(model.parameters(), lr=o.lr, weight_decay=1e-4)
+    steps = o.epochs * -(-len(days.train) // o.batch_size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    best, step = {"val_mae": float("inf"), "best_epoch": 0}, 0
+    weights = copy.deepcopy(model.state_dict())
+    for epoch in range(o.epochs):
+        model.train()
+        for batch in DataLoader([days.train[i] for i in _order(days, o, epoch)], o.batch_size):
+            torch.manual_seed(o.seed * 1_000_003 + step)
+            optimizer.zero_grad()
+            model.loss(batch).backward()
+            optimizer.step()
+            schedule.step()
+            step += 1
+        model.eval()
+        with torch.no_grad():
+            found = [
+                (float(model.chosen_by(batch)), batch.num_graphs)
+                for batch in DataLoader(days.val, o.batch_size)
+            ]
+        error = sum(value * count for value, count in found) / len(days.val)
+        if error < best["val_mae"]:
+            best = {"val_mae": error, "best_epoch": epoch + 1}
+            weights = copy.deepcopy(model.state_dict())
+    model.load_state_dict(weights)
+    return best
+
+
+def _order(days: Days, options: Options, epoch: int) -> list[int]:
+    generator = torch.Generator().manual_seed(options.seed * 1_000_003 + epoch)
+    return torch.randperm(len(days.train), generator=generator).tolist()
+
+
+def fit(
+    path: str | Path,
+    folder: Path | None = None,
+    options: Options | None = None,
+    kind: type[Impute] = Impute,
+) -> tuple[Impute, dict[str, Any]]:
+    """A trained network and its figures; with `folder` the files, too."""
+    options = options or Options()
+    all_days = read_sensors(path)
+    if folder is not None:
+        folder.mkdir(parents=True)  # before hours of training, not after
+    days = prepare(all_days, options.seed)
+    torch.manual_seed(options.seed)
+    model = kind(all_days, options)
+    model.learn_statistics([days.train[i] for i in _order(days, options, 0)])
+    figures: dict[str, Any] = train(model, days)
+    figures["parameters"] = sum(p.numel() for p in model.parameters())
+    figures.update(report(model, days, folder))
+    if folder is not None:
+        (folder / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n")
+    return model, figures
 
 
 @torch.no_grad()
-def report(
-    module: Impute, splits: Splits, folder: Path | None
-) -> tuple[dict[str, Any], list[Path]]:
+def report(model: Impute, days: Days, folder: Path | None) -> dict[str, Any]:
     """Errors on the test days at each share of silent stations, beside baselines at the settings
     that are best on the validation days; a map; and every missing reading filled in."""
-    x, observed, _, first = _days(splits.train)
+    x, observed, _, first = stacked(days.train)
     net = survey(x, observed, first.edge_index, first.get("edge_weight"), first.get("pos"))
-    val, test = (_whole(loader) for loader in (splits.val, splits.test))
+    val, test = (Batch.from_data_list(part) for part in (days.val, days.test))
     ours: dict[str, float] = {}
     base: dict[str, dict[str, float]] = {name: {} for name in (*BASELINES, "Gaussian field")}
     chosen: dict[str, dict[str, Any]] = {name: {} for name in BASELINES}
@@ -316,17 +341,17 @@ def report(
         key = f"{share:g}"
         seen = {}
         for part, data in (("val", val), ("test", test)):
-            there = module.observed(data)
+            there = model.observed(data)
             seen[part] = hide(there, data.rank.view(*there.shape, len(SHARES))[..., i], share)
         xs = {p: d.x.view(seen[p].shape).double() for p, d in (("val", val), ("test", test))}
-        hidden = {p: module.observed(d) & ~seen[p] for p, d in (("val", val), ("test", test))}
+        hidden = {p: model.observed(d) & ~seen[p] for p, d in (("val", val), ("test", test))}
 
         def mae(value: Tensor, xs: Any = xs, hidden: Any = hidden) -> float:
             return float((value.double() - xs["test"])[hidden["test"]].abs().mean())
 
-        filled = module.fill(test, seen["test"])
+        filled = model.fill(test, seen["test"])
         ours[key] = mae(filled)
-        base["Gaussian field"][key] = mae(module.field(test, seen["test"])[0])
+        base["Gaussian field"][key] = mae(model.field(test, seen["test"])[0])
         for name in BASELINES:
             setting, _ = tuned(name, net, xs["val"], seen["val"], hidden["val"])
             chosen[name][key] = setting
@@ -339,41 +364,42 @@ def report(
         "baselines": base,
         "settings_of_baselines": chosen,
     }
-    files: list[Path] = []
     if folder is not None:
         if first.get("pos") is not None and shown is not None:
-            files.append(folder / "filled_in.png")
-            pos = first.pos
-            draw_map(files[-1], pos, xs["test"][0], module.observed(test)[0], *shown)
-        files.append(folder / "filled.npz")
-        _write_filled(files[-1], module, splits)
-    return figures, files
+            truth, there = xs["test"][0], model.observed(test)[0]
+            draw_map(folder / "filled_in.png", first.pos, truth, there, *shown)
+        _write_filled(folder / "filled.npz", model, [*days.train, *days.val, *days.test])
+    return figures
 
 
-def _whole(loader: Any) -> Any:
-    """All days of a loader as one batch."""
-    from torch_geometric.data import Batch
-
-    return Batch.from_data_list([day for batch in loader for day in _single(batch)])
-
-
-def _write_filled(path: Path, module: Impute, splits: Splits) -> None:
+def _write_filled(path: Path, model: Impute, days: list[Data]) -> None:
     """Readings of all days [T, N], those that are missing filled in."""
-    rows: dict[int, np.ndarray] = {}
-    seen: dict[int, np.ndarray] = {}
-    for loader in (splits.train, splits.val, splits.test):
-        for batch in loader:
-            filled, observed = module(batch), module.observed(batch)
-            for row, mask, day in zip(filled, observed, batch.day.tolist()):
-                rows[day], seen[day] = row.numpy(), mask.numpy()
-    order = sorted(rows)
-    with write_aside(path) as file:
-        np.savez_compressed(
-            file,
-            allow_pickle=False,
-            values=np.stack([rows[day] for day in order]),
-            observed=np.stack([seen[day] for day in order]),
-        )
+    whole = Batch.from_data_list(sorted(days, key=lambda day: int(day.day)))
+    np.savez_compressed(
+        path,
+        allow_pickle=False,
+        values=model(whole).numpy(),
+        observed=model.observed(whole).numpy(),
+    )
 
 
-register_task(Task("impute", Impute, channels, defaults, prepare, report))
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("file", help="an .npz file of readings")
+    parser.add_argument("--out", type=Path, required=True, help="the folder to write")
+    for name, default in Options()._asdict().items():
+        flag = "--" + name.replace("_", "-")
+        parser.add_argument(flag, type=type(default), default=default, help=f"default: {default}")
+    args = vars(parser.parse_args(argv))
+    path, out = args.pop("file"), args.pop("out")
+    _, figures = fit(path, out, Options(**args))
+    print(f"{'mean absolute error':<28}" + "".join(f"{share:<10}" for share in SHARES))
+    for name, errors in {"ours": figures["test_mae"], **figures["baselines"]}.items():
+        print(f"  {name:<26}" + "".join(f"{error:<10.4g}" for error in errors.values()).rstrip())
+    print("wrote", *sorted(map(str, out.iterdir())))
+
+
+if __name__ == "__main__":
+    main()

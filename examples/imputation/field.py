@@ -11,8 +11,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from pyg_gunet.functional.validate import check_positive_int, check_tensor
-
 _CHUNK = 2**24  # numbers of a batch of matrices: 128 MB in float64
 
 
@@ -40,8 +38,6 @@ def condition(mean: Tensor, cov: Tensor, x: Tensor, seen: Tensor) -> tuple[Tenso
         >>> condition(torch.zeros(2), cov, x, seen)[0][0, 1]
         tensor(1.)
     """
-    check_tensor(x, "x")
-    check_tensor(seen, "seen")
     if x.dim() != 2 or seen.shape != x.shape or seen.dtype != torch.bool:
         raise ValueError(
             f"'seen' must be boolean of the shape of 'x', [T, N] "
@@ -89,7 +85,6 @@ def fit_gaussian(
         ridge (float, optional): Added to the diagonal, in units of the mean variance.
             (default: 1e-3)
     """
-    check_positive_int(steps, "steps")
     count = seen.sum(0).clamp(min=1)
     mean = torch.where(seen, x, 0.0).sum(0) / count
     filled = torch.where(seen, x, mean)
