@@ -41,7 +41,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn import APPNP, GATConv
 
 from pyg_gunet import GraphUNetAutoEncoder
-from pyg_gunet.datasets import load
+from pyg_gunet.data import load
 from pyg_gunet.nn.mask import MaskDecoder
 from pyg_gunet.train.probe import probe
 

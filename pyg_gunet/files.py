@@ -140,6 +140,24 @@ def read_torch(path: str | os.PathLike[str], name: str) -> Any:
 
 
 @contextmanager
+def safe_graphs() -> Iterator[None]:
+    """In here :func:`read_torch` takes PyG's `Data`, too, which torch.load, since 2.6, refuses."""
+    from torch_geometric.data import Data
+    from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
+    from torch_geometric.data.storage import GlobalStorage
+
+    allowed = getattr(torch.serialization, "safe_globals", None)
+    if allowed is None:  # before torch 2.5 torch.load takes all there is
+        yield
+        return
+    # Only what is not allowed yet: the end of the context takes back all that it was given.
+    known = torch.serialization.get_safe_globals()
+    wanted = (Data, DataEdgeAttr, DataTensorAttr, GlobalStorage)
+    with allowed([kind for kind in wanted if kind not in known]):
+        yield
+
+
+@contextmanager
 def write_aside(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Opens a file for writing that takes its name only when it is whole.
 
@@ -220,6 +238,8 @@ def reading(folder: Path, files: Sequence[str], processed_file: str = "data.pt")
         except ValueError as error:
             raise ValueError(f"{error}; delete it, it is made anew from '{raw}'") from error
     missing = [file for file in files if not (raw / file).is_file()]
+    if not files and not raw.is_dir():
+        missing = ["its files"]
     had = [path for path in (folder.parent, folder, raw, processed) if path.exists()]
     try:
         yield
@@ -227,13 +247,13 @@ def reading(folder: Path, files: Sequence[str], processed_file: str = "data.pt")
         for path in (processed, raw, folder, folder.parent):
             if path not in had and path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
-        if missing and not (processed / processed_file).is_file():
-            raise FileNotFoundError(
-                f"cannot download {', '.join(missing)} ({first_line(error)}): put them into '{raw}'"
-            ) from error
         if isinstance(error, PermissionError):
             raise PermissionError(
                 f"'root' must be writable, PyG keeps processed files there (got '{folder}')"
+            ) from error
+        if missing and not (processed / processed_file).is_file():
+            raise FileNotFoundError(
+                f"cannot download {', '.join(missing)} ({first_line(error)}): put them into '{raw}'"
             ) from error
         raise ValueError(f"cannot read the files in '{raw}': {first_line(error)}") from error
 

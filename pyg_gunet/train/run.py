@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch_geometric.data import InMemoryDataset
 
-from pyg_gunet.datasets import load
+from pyg_gunet.data import load
 from pyg_gunet.files import check_path, first_line, read_torch, write_aside
 from pyg_gunet.functional.validate import check_bool, check_choice
 from pyg_gunet.settings import Settings

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyg_gunet.images import load_tiles
+from pyg_gunet.data import read_images
 from pyg_gunet.transforms import BorderWeight, ToGrid, to_label_image
 
 io = pytest.importorskip("skimage.io", reason="needs scikit-image")
@@ -33,7 +33,7 @@ def read(folder, name):
 
 
 def test_tiles_put_together_are_the_image(folder):
-    tiles = load_tiles(folder, tile_size=8)
+    tiles = read_images(folder, tile_size=8)
     assert len(tiles) == 2 * 2 + 3 * 4  # a, then b; the last row and column are smaller
     for number, name in enumerate("ab"):
         image, mask = read(folder, name)
@@ -52,7 +52,7 @@ def test_tiles_put_together_are_the_image(folder):
 
 
 def test_instances_get_border_weights_of_the_whole_image(folder):
-    tiles = load_tiles(folder, masks="instance", tile_size=8, sigma=3.0)
+    tiles = read_images(folder, masks="instance", tile_size=8, sigma=3.0)
     _, mask = read(folder, "a")
     instance = torch.from_numpy(mask).long()
     graph = ToGrid()(torch.zeros(1, 16, 10), y=(instance > 0).long(), instance=instance)
@@ -69,37 +69,37 @@ def test_void_pixels(folder):
     _, mask = read(folder, "a")
     mask[0] = 255
     io.imsave(folder / "masks" / "a.png", mask, check_contrast=False)
-    tiles = load_tiles(folder, tile_size=64)
+    tiles = read_images(folder, tile_size=64)
     assert tiles[0].y.max() == 255
 
 
 def test_errors(folder):
     with pytest.raises(FileNotFoundError, match="must hold the folders images/ and masks/"):
-        load_tiles(folder / "none")
+        read_images(folder / "none")
     with pytest.raises(ValueError, match="'masks'.*'pixels'"):
-        load_tiles(folder, masks="pixels")
+        read_images(folder, masks="pixels")
     with pytest.raises(ValueError, match="'tile_size'.*1"):
-        load_tiles(folder, tile_size=1)
+        read_images(folder, tile_size=1)
     mask = folder / "masks" / "a.png"
     io.imsave(mask, np.zeros((3, 4), dtype=np.uint8), check_contrast=False)
     with pytest.raises(ValueError, match=r"a.png' must be of the size of its image.*\[3, 4\]"):
-        load_tiles(folder)
+        read_images(folder)
     io.imsave(mask, np.full((16, 10), 200, dtype=np.uint8), check_contrast=False)
     with pytest.raises(ValueError, match="'masks' hold 201 classes.*masks='instance'"):
-        load_tiles(folder)
+        read_images(folder)
     io.imsave(mask, np.zeros((16, 10, 3), dtype=np.uint8), check_contrast=False)
     with pytest.raises(ValueError, match="a.png' must hold one integer per pixel"):
-        load_tiles(folder)
+        read_images(folder)
     mask.write_bytes(b"no picture")
     with pytest.raises(ValueError, match="cannot read .*a.png"):
-        load_tiles(folder)
+        read_images(folder)
     mask.unlink()
     with pytest.raises(FileNotFoundError, match="masks' must hold a file named 'a'"):
-        load_tiles(folder)
+        read_images(folder)
     io.imsave(mask, np.zeros((16, 10), dtype=np.uint8), check_contrast=False)
     io.imsave(folder / "images" / "a.tif", np.zeros((16, 10), dtype=np.uint8), check_contrast=False)
     with pytest.raises(ValueError, match="b.png' must have 1 channels.*got 3"):
-        load_tiles(folder)
+        read_images(folder)
     io.imsave(folder / "images" / "a.png", np.zeros((16, 10), dtype=np.uint8), check_contrast=False)
     with pytest.raises(ValueError, match="two files of one name"):
-        load_tiles(folder)
+        read_images(folder)

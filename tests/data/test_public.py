@@ -8,7 +8,7 @@ import pickle
 import pytest
 import torch
 
-from pyg_gunet.segmentation_sets import load_lrgb, load_shapenet
+from pyg_gunet.data.public import load_lrgb, load_shapenet
 
 
 def lrgb_files(root, name="PascalVOC-SP"):

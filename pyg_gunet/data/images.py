@@ -21,7 +21,7 @@ VOID = 255  # the label of a pixel without a class, where masks hold classes
 _MAX_CLASSES = 100
 
 
-def load_tiles(
+def read_images(
     folder: str | os.PathLike[str],
     masks: str = "class",
     tile_size: int = 64,
