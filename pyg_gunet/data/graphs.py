@@ -27,7 +27,8 @@ MESHES = (".obj", ".ply", ".stl", ".off")
 SUFFIXES = (*READERS, *MESHES, ".pt")
 MAX_BYTES = 256 * 2**20  # networkx needs some 25 bytes of memory per byte of such a file
 _IDS = ("id", "node", "node_id", "name")  # how a table of nodes calls the first of its columns
-_NAMES = ("id", "label", "name")  # what a node is called is no feature, unless asked for
+# What a node is called, by whichever program, is no feature, unless asked for.
+_NAMES = ("id", "label", "name", "root_index", "SUID", "zOrder")
 _SPLIT = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
 _MASKS = ("train_mask", "val_mask", "test_mask")
 _UNKNOWN = ("", "nan", "none", "null", "na", "n/a", "?")
@@ -102,8 +103,8 @@ def read_graphs(
         weight (str, optional): The attribute of edges that is `edge_weight`. (default:
             ``'weight'``, where there is one)
         features (sequence of str, optional): The attributes of nodes that are features; each word
-            of one in text becomes a column of zeros and ones. (default: all numeric ones but `id`,
-            `label` and `name`)
+            of one in text becomes a column of zeros and ones. (default: all numeric ones but what a
+            node is called, as `id`, `label` and `name`)
         edge_features (sequence of str, optional): Numeric attributes of edges that become
             `edge_attr`. (default: none)
         labels (str, optional): The attribute of nodes that is their class. Its values, sorted (by

@@ -83,6 +83,10 @@ def _gexf(content: bytes) -> Iterable[Graph]:
     _refuse_entities(content)
     if content.count(b"<graph ") + content.count(b"<graph>") > 1:
         raise ValueError("it holds several graphs, of which networkx would read the first")
+    # The namespaces and the word of other versions, of which networkx does not know all.
+    version = rb'"http:///?www\.(?:gephi\.org/gexf|gexf\.net/1\.\d+(?:draft)?)(/viz)?"'
+    content = re.sub(version, rb'"http://www.gexf.net/1.2draft\1"', content)
+    content = content.replace(b"<attvalue id=", b"<attvalue for=")
     return [_from_networkx(nx.read_gexf(io.BytesIO(content)))]
 
 
@@ -121,7 +125,7 @@ def _pajek(content: bytes) -> Iterable[Graph]:
     pairs: list[tuple[str, str, float]] = []
     section, arcs, row = "", [], 0
     for number, line in enumerate(decoded(content).splitlines(), 1):
-        words = [] if line.lstrip().startswith("%") else shlex.split(line)
+        words = [] if line.lstrip().startswith(("%", "#")) else shlex.split(line)
         if not words:
             continue
         if words[0].startswith("*"):
@@ -200,6 +204,10 @@ def read_edges(content: bytes, header: bool | None = None) -> Iterable[Graph]:
     elif not named and cells.shape[1] > 3:
         raise ValueError(f"line {lines[0]} must hold 'source target [weight]', or name its columns")
     edges = cells.set_axis(lines).rename(columns=names)
+    if not named and len(edges) > 1 and cells.shape[1] == 2:  # counts of nodes and edges come first
+        known = pd.unique(edges.iloc[1:].to_numpy().ravel())
+        if edges.iloc[0].tolist() == [str(len(known)), str(len(edges) - 1)]:
+            edges = edges.iloc[1:]
     for name in edges.columns.difference(["source", "target"]):
         edges[name] = typed(edges[name])
     index = pd.unique(edges[["source", "target"]].to_numpy().ravel())

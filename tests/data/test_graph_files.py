@@ -58,6 +58,7 @@ TABLES = {
     "columns of spaces": ("a.txt", "  0   1\n  1   2\n\n  2   3 \n  3   0\n"),
     "comments": ("a.edges", "# of SNAP\n% of KONECT\n0 1 # first\n1 2\n# middle\n2 3\n3 0\n"),
     "twice and turned": ("a.txt", "0 1\n1 0\n1 2\n2 3\n3 0\n0 1\n"),
+    "counts come first": ("a.txt", "4 4\n0 1\n1 2\n2 3\n3 0\n"),
     "KONECT": ("out.square", "% sym unweighted\n0 1 \n1 2 \n2 3 \n3 0 \n"),
 }
 
@@ -309,7 +310,16 @@ def test_graphml_of_yed(write):
     assert load(write("a.graphml", text))[0].x.shape == (3, 5)
 
 
-def test_gexf_of_gephi(write):
+@pytest.mark.parametrize(
+    "versions",
+    [
+        [],
+        [("gexf.net/1.2draft", "gexf.net/1.3")],
+        [("gexf.net/1.2draft", "gephi.org/gexf"), ("attvalue for", "attvalue id")],
+        [("http://www.gexf.net/1.2draft", "http:///www.gexf.net/1.1draft")],
+    ],
+)
+def test_gexf_of_gephi(write, versions):
     text = """<gexf xmlns="http://www.gexf.net/1.2draft" version="1.2"
     xmlns:viz="http://www.gexf.net/1.2draft/viz"><graph defaultedgetype="undirected">
     <attributes class="node"><attribute id="m" title="Modularity Class" type="integer"/>
@@ -317,8 +327,10 @@ def test_gexf_of_gephi(write):
     </graph></gexf>"""
     node = """<node id="{0}" label="N"><attvalues><attvalue for="m" value="{1}"/></attvalues>
     <viz:size value="3"/><viz:position x="{0}.5" y="-1" z="0"/></node>"""
-    path = write("a.gexf", text.format(node.format(1, 4) + node.format(0, 7)))
-    data = read_graph(path, labels="Modularity Class")
+    text = text.format(node.format(1, 4) + node.format(0, 7))
+    for old, new in versions:
+        text = text.replace(old, new)
+    data = read_graph(write("a.gexf", text), labels="Modularity Class")
     assert data.node_id == ["0", "1"]
     assert data.y.tolist() == [1, 0]
     assert data.pos.tolist() == [[0.5, -1, 0], [1.5, -1, 0]]
@@ -342,7 +354,7 @@ PAJEK = {
 @pytest.mark.parametrize("case", PAJEK)
 def test_pajek(write, case, vertices):
     text, expected = PAJEK[case]
-    data = read_graph(write("a.net", f"% by hand\n*Network x\n*Vertices 3\n{vertices}{text}"))
+    data = read_graph(write("a.net", f"# 1\n% by hand\n*Network x\n*Vertices 3\n{vertices}{text}"))
     assert data.node_id == ["1", "2", "3"]
     assert dense(data).tolist() == expected
     if vertices:
