@@ -87,18 +87,16 @@ def check_labels(path: Path, most: int = MAX_LABELS) -> None:
     """
     if not path.is_file():
         return
-    low = high = None
+    low, high = most, -most
     try:
         with open(path, encoding="ascii") as file:
             for line in file:
-                for text in line.split(","):
-                    if text.strip():
-                        value = int(text[:40])
-                        low = value if low is None else min(low, value)
-                        high = value if high is None else max(high, value)
+                values = [int(text[:40]) for text in line.split(",") if text.strip()]
+                if values:
+                    low, high = min(low, *values), max(high, *values)
     except ValueError as error:
         raise ValueError(f"cannot read '{path}' as integers: {first_line(error)}") from error
-    if low is not None and high is not None and high - low >= most:
+    if high - low >= most:
         raise ValueError(f"'{path}' holds labels from {low} to {high}, more than {most}")
 
 
@@ -238,8 +236,6 @@ def reading(folder: Path, files: Sequence[str], processed_file: str = "data.pt")
         except ValueError as error:
             raise ValueError(f"{error}; delete it, it is made anew from '{raw}'") from error
     missing = [file for file in files if not (raw / file).is_file()]
-    if not files and not raw.is_dir():
-        missing = ["its files"]
     had = [path for path in (folder.parent, folder, raw, processed) if path.exists()]
     try:
         yield
@@ -247,6 +243,8 @@ def reading(folder: Path, files: Sequence[str], processed_file: str = "data.pt")
         for path in (processed, raw, folder, folder.parent):
             if path not in had and path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
+        if not files and not raw.is_dir() and isinstance(error, OSError):
+            missing = ["its files"]
         if isinstance(error, PermissionError):
             raise PermissionError(
                 f"'root' must be writable, PyG keeps processed files there (got '{folder}')"

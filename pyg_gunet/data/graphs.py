@@ -169,11 +169,9 @@ def read_graphs(
 def suffix_of(path: Path) -> str:
     """What kind of file it is by its name, in lower case: of ``a.txt.gz`` it is ``.txt``."""
     outer, inner = path.suffix.lower(), Path(path.stem).suffix.lower()
-    suffix = (
-        inner if outer == ".gz" and (inner in READERS or path.name.startswith("out.")) else outer
-    )
-    # KONECT calls its tables out.NAME.
-    return ".edgelist" if path.name.startswith("out.") and suffix not in SUFFIXES else suffix
+    konect = path.name.startswith("out.")  # as it calls its tables
+    suffix = inner if outer == ".gz" and (konect or inner in READERS) else outer
+    return ".edgelist" if konect and suffix not in SUFFIXES else suffix
 
 
 def _content(path: Path, max_bytes: int) -> bytes:
@@ -278,8 +276,12 @@ def _add_attributes(
         data.y, data.class_names = _classes(nodes[labels])
     if targets:
         data.y = _stacked([_numbers(nodes[key], key, name, "node") for key in targets])
-    if "split" in nodes and "split" not in numeric:
-        part = nodes["split"].map(lambda word: _SPLIT.get(str(word).lower(), -1)).to_numpy()
+    if "split" in nodes and "split" not in (features or ()):
+        words = nodes["split"].map(lambda word: str(word).strip().lower())
+        part = words.map(lambda word: -1 if word in _UNKNOWN else _SPLIT.get(word, -2)).to_numpy()
+        if (part < -1).any():
+            word = words.iloc[int(part.argmin())]
+            raise ValueError(f"'split' of '{name}' must be train, val or test (got {word!r})")
         for i, mask in enumerate(_MASKS):
             data[mask] = torch.from_numpy(part == i)
     for mask in set(_MASKS) & set(numeric):
@@ -288,7 +290,7 @@ def _add_attributes(
         axes = [prefix + axis for axis in "xyz" if prefix + axis in numeric]
         if data.pos is None and len(axes) > 1 and not bool(nodes[axes].isna().any(axis=None)):
             data.pos = _stacked([_numbers(nodes[axis], axis, name, "node") for axis in axes])
-    used = {*_NAMES, *_MASKS, *targets, labels, "_x", "_y", "_z"}
+    used = {*_NAMES, *_MASKS, *targets, labels, "split", "_x", "_y", "_z"}
     columns: dict[str, np.ndarray] = {}
     for key in sorted(set(numeric) - used) if features is None else features:
         if key not in numeric:

@@ -73,9 +73,11 @@ def load_tu(name: str, root: Path, **options: Any) -> InMemoryDataset:
         for part in ("node_labels", "edge_labels"):
             check_labels(raw / f"{name}_{part}.txt")
         check_labels(raw / files[1], 2**27)  # graphs; each takes room, with nodes or without
-        for part, kind in itertools.product(("labels", "attributes"), ("node", "edge")):
-            first = files[kind == "node"]
-            _check_lengths(raw / first, raw / f"{name}_{kind}_{part}.txt")
+        for number, kind in ((1, "node"), (0, "edge")):
+            for other in (f"{name}_{kind}_labels.txt", f"{name}_{kind}_attributes.txt"):
+                counts = [_count_lines(raw / file) for file in (other, files[number])]
+                if counts[0] not in (0, counts[1]):
+                    raise ValueError(f"{other} has {counts[0]} lines, {files[number]} {counts[1]}")
         base = str(folder.parent)
         dataset = TUDataset(base, name, **options)
         if dataset.num_node_features == 0 and dataset.num_node_attributes > 0:
@@ -85,17 +87,12 @@ def load_tu(name: str, root: Path, **options: Any) -> InMemoryDataset:
     return GraphDataset(name, map(with_features, dataset))
 
 
-def _check_lengths(first: Path, second: Path) -> None:
-    if not (first.is_file() and second.is_file()):
-        return
-    counts = []
-    for path in (first, second):
-        with open(path, "rb") as file:
-            counts.append(sum(1 for line in file if line.strip()))
-    if counts[0] != counts[1]:
-        raise ValueError(
-            f"'{second.name}' has {counts[1]} lines where '{first.name}' has {counts[0]}"
-        )
+def _count_lines(path: Path) -> int:
+    """How many lines hold something; 0 where there is no such file."""
+    if not path.is_file():
+        return 0
+    with open(path, "rb") as file:
+        return sum(1 for line in file if line.strip())
 
 
 def load_lrgb(name: str, root: Path) -> GraphDataset:
@@ -197,7 +194,8 @@ def load_class(
     make = _imported(module, attribute) if module else pyg_class(kind)
     assert make is not None
     known = inspect.signature(make).parameters
-    folder = _folder(root, kind, name) if name else root
+    short = {long: short for short, long in CLASSES.items()}.get(kind, kind)
+    folder = _folder(root, short, name) if name else root
     given = {"root": str(folder.parent if name else root), "name": name}
     options = {**{k: v for k, v in given.items() if k in known and v is not None}, **options}
     splits: tuple[str | None, ...] = (None,)

@@ -51,11 +51,8 @@ def _from_networkx(graph: nx.Graph) -> Graph:
     rows = []
     for _, found in graph.nodes(data=True):
         row = {str(key): value for key, value in found.items() if not isinstance(value, dict)}
-        for place in (
-            found.get("viz", {}).get("position"),
-            found.get("graphics"),
-            found.get("position"),
-        ):
+        drawn = (found.get("viz", {}).get("position"), found.get("graphics"), found.get("position"))
+        for place in drawn:
             if isinstance(place, dict):
                 row.update({f"_{axis}": float(place[axis]) for axis in "xyz" if axis in place})
         if "shape_type" in row and isinstance(row.get("x"), str):

@@ -184,6 +184,8 @@ def test_a_table_of_nodes(write):
     ):
         with pytest.raises(ValueError, match=match):
             read_graph(edges, nodes=nodes, **options)
+    with pytest.raises(ValueError, match="'split' .* must be train, val or test .*'tr'"):
+        read_graph(edges, nodes=write("n.csv", "id,mass,split\n2,1,tr\n3,1,\n10,1,val\n"))
     with pytest.raises(ValueError, match="'2' again on line 3"):
         read_graph(edges, nodes=write("n.csv", "id,mass\n2,1\n2,1\n"))
     with pytest.raises(ValueError, match="n.csv' as a table: line 3 has 3 columns"):

@@ -1,13 +1,17 @@
-"""The public sets of node segmentation, from small raw files in the format of the real ones."""
+"""Public sets from small raw files in the format of the real ones, and sets by class path."""
 
 from __future__ import annotations
 
 import json
 import pickle
+import sys
 
+import numpy as np
 import pytest
 import torch
 
+from pyg_gunet import load
+from pyg_gunet.data import split_nodes
 from pyg_gunet.data.public import load_lrgb, load_shapenet
 
 
@@ -118,3 +122,139 @@ def test_shapenet_with_all_categories(tmp_path):
     assert len(dataset.shape_parts) == 16
     for data in dataset:
         assert set(data.y.tolist()) <= set(dataset.shape_parts[int(data.category)])
+
+
+# Sets by class ----------------------------------------------------------------------------------
+
+
+def heterophilous(root):
+    """Six nodes with ten splits, in the layout of PyG's class."""
+    raw = root / "roman_empire" / "raw"
+    raw.mkdir(parents=True)
+    masks = {
+        f"{part}_masks": np.eye(10, 6, k=k) > 0 for k, part in enumerate(("train", "val", "test"))
+    }
+    features = np.arange(12, dtype=np.float64).reshape(6, 2)
+    edges, labels = np.array([[0, 1], [2, 3]]), np.arange(6) % 2
+    arrays = {"node_features": features, "node_labels": labels, "edges": edges, **masks}
+    np.savez(raw / "roman_empire.npz", **arrays)
+
+
+def test_any_class_of_pyg_by_its_name(tmp_path):
+    for below in ("Heterophilous", "."):
+        heterophilous(tmp_path / below)
+        for name in ("Heterophilous/Roman-empire", "HeterophilousGraphDataset/Roman-empire"):
+            data = load(name, tmp_path)[0]
+            assert data.x.dtype == torch.float32
+            assert data.train_mask.tolist() == [True] + [False] * 5
+            assert load(name, tmp_path, fold=3)[0].train_mask.nonzero().tolist() == [[3]]
+    with pytest.raises(ValueError, match=r"'fold' must lie in \[0, 10\) \(got 10\)"):
+        load("Heterophilous/Roman-empire", tmp_path, fold=10)
+
+
+def test_what_a_class_cannot_download_is_named(tmp_path, monkeypatch):
+    from torch_geometric.datasets import Amazon
+
+    def offline(self):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(Amazon, "download", offline)
+    with pytest.raises(FileNotFoundError, match="no network.*put them into '.*Photo/raw'"):
+        load("Amazon/Photo", tmp_path / "root")
+    assert not (tmp_path / "root").exists()
+    with pytest.raises(ValueError, match="cannot read the files in .*AssertionError"):
+        load("Amazon/Films", tmp_path)
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """A module of the user's in the working directory."""
+    (tmp_path / "mine.py").write_text(
+        """
+import torch
+from torch_geometric.data import Data, Dataset, HeteroData, InMemoryDataset
+
+def graph(n=3, **more):
+    return Data(x=torch.ones(n, 2), edge_index=torch.tensor([[0], [1]]), **more)
+
+class Few(InMemoryDataset):
+    def __init__(self, root, name="plain", size=3):
+        super().__init__(None)
+        self.data, self.slices = self.collate([graph(size), graph(4)])
+        self.given = root, name
+
+class Split(InMemoryDataset):
+    def __init__(self, root, split="train"):
+        super().__init__(None)
+        count = {"train": 3, "val": 2, "test": 1}[split]
+        pair = torch.tensor([[0, 1], [1, 0]])
+        self.data, self.slices = self.collate([Data(edge_index=pair, num_nodes=2 + count)] * count)
+
+class Lazy(Dataset):
+    def len(self): return 2
+    def get(self, i): return graph(i + 2)
+
+def one(): return graph()
+def hetero(): return [HeteroData()]
+def broken(): raise RuntimeError("no graphs today")
+"""
+    )
+    monkeypatch.chdir(tmp_path)
+    yield
+    sys.modules.pop("mine", None)
+
+
+def test_sets_by_class_path(module, tmp_path):
+    before = list(sys.path)
+    dataset = load("mine:Few", "there", size=5)
+    assert [data.num_nodes for data in dataset] == [5, 4]
+    assert dataset.given == ("there", "plain")
+    assert load("mine:Few/other", "there").given == ("there", "other")
+    assert [data.num_nodes for data in load("mine:Lazy")] == [2, 3]
+    assert len(load("mine:one")) == 1
+    split = load("mine:Split")
+    assert [len(part) for part in split.parts] == [3, 2, 1]
+    assert split[5].x.shape == (3, 5)
+    assert sys.path == before
+    for name, match in (
+        ("mine:hetero", "must give homogeneous graphs"),
+        ("mine:broken", "no graphs today"),
+        ("mine:None", "MODULE:CLASS that can be imported"),
+        ("nowhere.at.all:None", "MODULE:CLASS that can be imported"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=match):
+            load(name)
+    with pytest.raises((ValueError, FileNotFoundError), match="colour"):
+        load("mine:Few", colour=3)
+
+
+@pytest.mark.parametrize("kind", ["node_labels", "node_attributes", "edge_labels"])
+def test_short_files_of_a_tu_set_are_named(tmp_path, kind):
+    raw = tmp_path / "TOY" / "raw"
+    raw.mkdir(parents=True)
+    files = {"A": "1, 2\n2, 1\n", "graph_indicator": "1\n1\n", "graph_labels": "1\n"}
+    for part, text in {**files, kind: "0\n"}.items():
+        (raw / f"TOY_{part}.txt").write_text(text)
+    first = "A" if kind.startswith("edge") else "graph_indicator"
+    with pytest.raises(ValueError, match=f"TOY_{kind}.txt has 1 lines, TOY_{first}.txt 2"):
+        load("TU/TOY", tmp_path)
+
+
+# Splits -----------------------------------------------------------------------------------------
+
+
+def test_drawn_splits_of_nodes_are_stratified():
+    y = torch.tensor([0] * 50 + [1] * 20 + [2] * 2 + [3] + [-1] * 7)[torch.randperm(80)]
+    masks = torch.stack(split_nodes(y, seed=1))
+    assert masks.sum(0).equal((y >= 0).long())
+    counts = [[int((y[mask] == c).sum()) for c in range(4)] for mask in masks]
+    assert counts == [[30, 12, 1, 1], [10, 4, 0, 0], [10, 4, 1, 0]]
+    assert masks.equal(torch.stack(split_nodes(y, seed=1)))
+    assert not masks.equal(torch.stack(split_nodes(y, seed=2)))
+    few = torch.stack(split_nodes(y, shares=(0.1, 0.1)))
+    assert few.sum(1).tolist() == [9, 7, 57]
+    for wrong in (torch.full((3,), -1), torch.zeros(3), torch.zeros(2, 2).long()):
+        with pytest.raises(ValueError, match="'y' must be one class per node"):
+            split_nodes(wrong)
+    with pytest.raises(ValueError, match="'shares'"):
+        split_nodes(y, shares=(0.9, 0.1))
