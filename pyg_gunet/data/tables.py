@@ -56,7 +56,7 @@ def read_table(text: str, header: bool | None = None) -> Table:
     first = re.sub(r'"[^"]*"', "", rows[lines[0] - 1])
     separator = next((mark for mark in "\t,;" if mark in first), r"\s+")
     if separator == r"\s+":
-        rows = [re.sub(r"\s#.*$", "", row) for row in rows]
+        rows = [row.partition(" #")[0].partition("\t#")[0] for row in rows]
     if len(re.split(separator, first)) > _MAX_COLUMNS:
         raise ValueError(f"line {lines[0]} has more than {_MAX_COLUMNS} columns")
     try:
@@ -75,7 +75,8 @@ def read_table(text: str, header: bool | None = None) -> Table:
         raise ValueError(
             f"line {found[2]} has {found[3]} columns, line {lines[0]} has {found[1]}"
         ) from error
-    cells = cells.apply(lambda column: column.str.strip())
+    if separator != r"\s+":
+        cells = cells.apply(lambda column: column.str.strip())
     if len(cells) < len(lines):  # a quoted cell goes over lines: only the first is sure
         lines = lines[:1] * len(cells)
     while cells.shape[1] > 2 and bool((cells.iloc[:, -1] == "").all()):
