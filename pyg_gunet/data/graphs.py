@@ -133,11 +133,8 @@ def read_graphs(
     for name, text in (("weight", weight), ("labels", labels)):
         if not isinstance(text, (str, type(None))):
             raise TypeError(f"'{name}' must be a str (got {text!r})")
-    for name, names in (
-        ("features", features),
-        ("edge_features", edge_features),
-        ("targets", targets),
-    ):
+    lists = {"features": features, "edge_features": edge_features, "targets": targets}
+    for name, names in lists.items():
         if isinstance(names, str) or not all(isinstance(n, str) for n in names or ()):
             raise TypeError(f"'{name}' must be a list of names (got {names!r})")
     check_choice(missing, "missing", ("error", "fill", "drop"))

@@ -77,20 +77,22 @@ def read_images(
         raise ValueError(f"'sigma' must be positive (got {sigma!r})")
     folder = check_path(folder, "folder")
     paths = _pairs(folder, masks != "none")
-    images = [_read_image(path) for path, _ in paths]
-    labels = [_read_mask(path) for _, path in paths if path is not None]
-    for (_, mask_path), image, label in zip(paths, images, labels):
-        if label.shape[:2] != image.shape[1:]:
-            raise ValueError(
-                f"'{mask_path}' must be of the size of its image, {list(image.shape[1:])} "
-                f"(got {list(label.shape[:2])})"
-            )
-    for (image_path, _), image in zip(paths, images):
+    images, labels = [], []
+    for image_path, mask_path in paths:
+        image = _read_image(image_path)
+        images.append(image)
         if image.size(0) != images[0].size(0):
             raise ValueError(
                 f"'{image_path}' must have {images[0].size(0)} channels, as the others "
                 f"(got {image.size(0)})"
             )
+        if mask_path is not None:
+            labels.append(_read_mask(mask_path))
+            if labels[-1].shape[:2] != image.shape[1:]:
+                raise ValueError(
+                    f"'{mask_path}' must be of the size of its image, {list(image.shape[1:])} "
+                    f"(got {list(labels[-1].shape[:2])})"
+                )
     if masks == "instance":
         labels = _instances(labels)
     elif labels:

@@ -27,19 +27,8 @@ def load_ogb(name: str, root: Path) -> GraphDataset:
 
     Features become float32; a set of one label per node has ``y`` of shape [N]. Edges are as OGB
     has them. Nothing is asked on the standard input: files of another release than the package's
-    are taken as they are, with a warning, and more than 1 GiB is not downloaded.
-
-    Args:
-        name (str): OGB's name, such as ``'ogbn-arxiv'``.
-        root (Path): The folder that has ``ogbn_arxiv`` in it, or ``ogb/ogbn_arxiv``; the first is
-            where OGB downloads to.
-
-    Raises:
-        ImportError: If ogb is not installed.
-        FileNotFoundError: If a file is missing and cannot be downloaded: says which and where to
-            put it.
-        ValueError: If the name is unknown or of a heterogeneous graph, or a file cannot be read.
-    """
+    are taken as they are, with a warning, and more than 1 GiB is not downloaded. `root` has
+    ``ogbn_arxiv`` in it, or ``ogb/ogbn_arxiv``; the first is where OGB downloads to."""
     module, kind = _module(name)
     meta = _meta(module, name)
     folder_name = name.replace("-", "_")

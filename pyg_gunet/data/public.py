@@ -98,17 +98,7 @@ def _count_lines(path: Path) -> int:
 def load_lrgb(name: str, root: Path) -> GraphDataset:
     r"""Graphs of the Long Range Graph Benchmark (Dwivedi et al., NeurIPS 2022) by PyG's
     :class:`~torch_geometric.datasets.LRGBDataset`: superpixels with a class each, or peptides with
-    ten classes or eleven properties each.
-
-    Args:
-        name (str): ``'PascalVOC-SP'``, ``'COCO-SP'``, ``'Peptides-func'`` or
-            ``'Peptides-struct'``.
-        root (Path): The folder of PyG's class.
-
-    Raises:
-        ValueError: If the name is unknown, or a file cannot be read.
-        FileNotFoundError: If a file is missing and cannot be downloaded.
-    """
+    ten classes or eleven properties each."""
     if name not in LRGB:
         raise ValueError(f"'name' must be one of LRGB/{', LRGB/'.join(LRGB)} (got 'LRGB/{name}')")
     from torch_geometric.datasets import LRGBDataset
@@ -134,15 +124,8 @@ def load_lrgb(name: str, root: Path) -> GraphDataset:
 
 def load_shapenet(category: str | None, root: Path, neighbours: int = _NEIGHBOURS) -> GraphDataset:
     r"""Point clouds of ShapeNet with a part per point (Yi et al. 2016), by PyG's
-    :class:`~torch_geometric.datasets.ShapeNet`, as graphs of nearest neighbours.
-
-    Features are the coordinates and the normals.
-
-    Args:
-        category (str, optional): One category, as ``'Airplane'``. (default: all)
-        root (Path): The folder of PyG's class.
-        neighbours (int, optional): Nearest neighbours of each point. (default: 12)
-    """
+    :class:`~torch_geometric.datasets.ShapeNet`, as graphs of nearest neighbours: coordinates and
+    normals are the features. Without `category` all are read."""
     from torch_geometric.datasets import ShapeNet
 
     if category is not None and category not in ShapeNet.category_ids:
@@ -175,21 +158,9 @@ def _with_neighbours(data: Data, neighbours: int) -> Data:
 def load_class(
     kind: str, name: str | None, root: Path, fold: int = 0, **options: Any
 ) -> InMemoryDataset:
-    r"""A data set by PyG's class, or by anybody's.
-
-    Args:
-        kind (str): A class of :mod:`torch_geometric.datasets`, or ``'module:Class'``. It gets
-            `root` and `name` where it takes them; of one that takes a `split` and trains by
-            default, the three splits are read.
-        name (str, optional): Its `name`.
-        root (Path): The class's own root, or the folder above one that is called after the class.
-        fold (int, optional): Which column of masks of several splits. (default: 0)
-        **options: What else the class takes.
-
-    Raises:
-        ValueError: If there is no such class, it refuses what it is given, or its graphs are not
-            homogeneous.
-    """
+    r"""A data set by PyG's class, or by anybody's, ``'module:Class'``, which gets `root` and `name`
+    where it takes them. Of a class that takes a `split` and trains by default the three splits are
+    read; of masks of several splits the column `fold`."""
     module, _, attribute = kind.rpartition(":")
     make = _imported(module, attribute) if module else pyg_class(kind)
     assert make is not None
@@ -198,15 +169,12 @@ def load_class(
     folder = _folder(root, short, name) if name else root
     given = {"root": str(folder.parent if name else root), "name": name}
     options = {**{k: v for k, v in given.items() if k in known and v is not None}, **options}
-    splits: tuple[str | None, ...] = (None,)
-    if "split" not in options and getattr(known.get("split"), "default", "") == "train":
-        splits = _SPLITS
+    split = "split" not in options and getattr(known.get("split"), "default", "") == "train"
     for path in (folder / "raw").glob("*.p*kl*"):
         check_pickle(path, tensors=True)
-    found = []
+    calls = [{"split": part} for part in _SPLITS] if split else [{}]
     with reading(folder, ()):
-        for split in splits:
-            found.append(make(**options, **({} if split is None else {"split": split})))
+        found = [make(**options, **call) for call in calls]
     whole, label = found[0], name or attribute or kind
     if isinstance(whole, Data):
         return GraphDataset(label, [_ready(whole, fold)])
