@@ -14,7 +14,7 @@ from torch_geometric.nn import APPNP, Linear
 from torch_geometric.utils import dropout_edge
 
 from pyg_gunet import GraphUNet
-from pyg_gunet.datasets import load
+from pyg_gunet.data import load
 
 EPOCHS, LR, PATIENCE, EVERY = 200, 0.01, 50, 2
 # The part of a configuration that is of training; the rest is of the model.

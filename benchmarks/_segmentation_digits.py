@@ -20,7 +20,7 @@ from _segmentation_rows import append, read
 from torch import Tensor
 from torch_geometric.nn import GCN, MLP, GraphUNet, SAGEConv
 
-from pyg_gunet.datasets import load, split_indices
+from pyg_gunet.data import load, split_indices
 from pyg_gunet.metrics import SegmentationMetrics
 from pyg_gunet.nn.segmentation import SegmentationUNet
 

@@ -42,7 +42,7 @@ from torch_geometric.nn import GCN, MLP
 from torch_geometric.utils import scatter
 
 from pyg_gunet import GraphUNetAutoEncoder
-from pyg_gunet.datasets import load
+from pyg_gunet.data import load
 from pyg_gunet.train.baselines import pca_em
 
 RESULTS = Path(__file__).parent / "results" / "feature_reconstruction.csv"

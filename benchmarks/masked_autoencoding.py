@@ -36,13 +36,13 @@ from typing import Any
 
 import torch
 from _common import parser, record, table, write_json
+from pyg_gunet.nn.mask import MaskDecoder
 from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.nn import APPNP, GATConv
 
 from pyg_gunet import GraphUNetAutoEncoder
-from pyg_gunet.datasets import load
-from pyg_gunet.nn.mask import MaskDecoder
+from pyg_gunet.data import load
 from pyg_gunet.train.probe import probe
 
 RESULTS = Path(__file__).parent / "results" / "masked_autoencoding.csv"

@@ -33,15 +33,15 @@ import torch.nn.functional as F
 from _common import PeakMemory, heavy_tailed, interleaved, parser, record, table, write_json
 from _scale_graphs import auto_graphs, make_graph
 from _scale_plot import plot
+from pyg_gunet.functional.adjacency import Adjacency
+from pyg_gunet.functional.choose import count_products
+from pyg_gunet.functional.walk import WalkAdjacency
 from torch import Tensor
 from torch_geometric.nn import GCN
 from torch_geometric.nn import GraphUNet as PyGGraphUNet
 from torch_geometric.utils import to_torch_csr_tensor
 
 from pyg_gunet import GraphUNet
-from pyg_gunet.functional.adjacency import Adjacency
-from pyg_gunet.functional.choose import count_products
-from pyg_gunet.functional.walk import WalkAdjacency
 
 FEATURES, CLASSES, HIDDEN, DEPTH = 128, 40, 64, 3
 SIZES = {

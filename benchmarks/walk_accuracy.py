@@ -21,7 +21,7 @@ from _common import parser, record, table, write_json
 from torch_geometric.data import Data
 
 from pyg_gunet import GraphUNet
-from pyg_gunet.datasets import load
+from pyg_gunet.data import load
 
 GRID = [
     {"dropout": dropout, "weight_decay": decay}

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyg_gunet.datasets import load
+    from pyg_gunet.data import load
     from pyg_gunet.functional.interpolate import prolongation
     from pyg_gunet.functional.sampled import sampled_two_hop
     from pyg_gunet.functional.segmentation import (
@@ -80,7 +80,7 @@ _HOME = {
     "fit_critic": "pyg_gunet.nn.critic",
     "frequency_weighted_iou": "pyg_gunet.functional.segmentation",
     "hierarchy_to_networkx": "pyg_gunet.networks",
-    "load": "pyg_gunet.datasets",
+    "load": "pyg_gunet.data",
     "macro_f1": "pyg_gunet.functional.segmentation",
     "mean_accuracy": "pyg_gunet.functional.segmentation",
     "mean_iou": "pyg_gunet.functional.segmentation",

@@ -4,10 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyg_gunet.functional.adjacency import Adjacency
 from torch_geometric.utils import remove_self_loops, subgraph
 
 from pyg_gunet.functional import adjacency, spgemm
-from pyg_gunet.functional.adjacency import Adjacency
 from pyg_gunet.functional.connect import induced, two_hop
 from tests.conftest import (
     dense_adjacency,

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
+from pyg_gunet.functional.fill import nearest_kept, propagate_kept
 from torch import Tensor
 
 from pyg_gunet import GraphUNetAutoEncoder, GUnpool
-from pyg_gunet.functional.fill import nearest_kept, propagate_kept
 from tests.conftest import graphs_with_perm, permuted, random_batch, random_graph
 
 PATH = torch.tensor([[0, 1, 2, 3], [1, 2, 3, 4]])

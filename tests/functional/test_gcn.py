@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from hypothesis import given, settings
+from pyg_gunet.functional.adjacency import Adjacency
+from pyg_gunet.functional.gcn import GCNPropagation
 from torch_geometric.nn import GCNConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from pyg_gunet.functional import adjacency
-from pyg_gunet.functional.adjacency import Adjacency
-from pyg_gunet.functional.gcn import GCNPropagation
 from tests.conftest import graphs, permuted, random_graph
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyg_gunet.functional.spgemm import CSR
+from pyg_gunet.functional.spmm import csr_matmul
 
 from pyg_gunet.functional import spgemm
 from pyg_gunet.functional.connect import count_products, two_hop
-from pyg_gunet.functional.spgemm import CSR
-from pyg_gunet.functional.spmm import csr_matmul
 from tests.conftest import (
     dense_adjacency,
     dense_two_hop,

@@ -7,10 +7,9 @@ import gc
 import psutil
 import pytest
 import torch
-from torch import Tensor
-
 from pyg_gunet.functional.spgemm import CSR
 from pyg_gunet.functional.spmm import SparseBlock, apply_map, csr_matmul, scale
+from torch import Tensor
 
 
 def sparse(rows: int, cols: int, dtype: torch.dtype = torch.float32) -> tuple[CSR, Tensor]:

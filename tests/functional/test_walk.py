@@ -8,11 +8,10 @@ import os
 import psutil
 import pytest
 import torch
+from pyg_gunet.functional.walk import WalkAdjacency, check_weights, contract
 from torch import Tensor
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import coalesce, to_dense_adj
-
-from pyg_gunet.functional.walk import WalkAdjacency, check_weights, contract
 
 
 def dense_norm(matrix: Tensor) -> Tensor:

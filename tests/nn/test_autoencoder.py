@@ -8,13 +8,13 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
+from pyg_gunet.functional.adjacency import Adjacency
 from torch import Tensor
 from torch_geometric import nn as pyg
 
 from pyg_gunet import GraphUNetAutoEncoder
-from pyg_gunet.functional.adjacency import Adjacency
 from pyg_gunet.functional.connect import induced, two_hop
-from pyg_gunet.nn.levels import Hierarchy
+from pyg_gunet.graph.level import Hierarchy
 from tests.conftest import permuted, random_batch, random_graph
 
 SKIPS = ("none", "sum", "cat")

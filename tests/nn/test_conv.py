@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pyg_gunet.functional.adjacency import Adjacency
 from torch_geometric.nn import GCNConv
 
-from pyg_gunet.functional.adjacency import Adjacency
 from pyg_gunet.nn.conv import UNetConv
 from tests.conftest import random_graph
 

@@ -9,7 +9,7 @@ from torch_geometric.nn import SAGEConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import to_dense_adj
 
-from pyg_gunet.nn.levels import Level
+from pyg_gunet.graph.level import Level
 from pyg_gunet.nn.loss import BorderWeightedCrossEntropy
 from pyg_gunet.nn.segmentation import SegmentationUNet, deep_supervision, unpool_scores
 from pyg_gunet.nn.unet import GraphUNet

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from pyg_gunet.nn.corrupt import Corruption, keep_edges
 from torch_geometric.nn import APPNP, GCNConv
 from torch_geometric.utils import to_undirected
 
 from pyg_gunet import GraphUNet, SegmentationUNet
-from pyg_gunet.nn.corrupt import Corruption, keep_edges
 from tests.conftest import random_batch, random_graph
 
 OPTIONS = [

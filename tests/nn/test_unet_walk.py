@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from pyg_gunet.functional.adjacency import Adjacency
+from pyg_gunet.functional.choose import CROSSOVER, choose_connect, count_products, walk_share
+from pyg_gunet.functional.walk import WalkAdjacency
 from torch import Tensor
 from torch_geometric.nn import GATConv, GraphConv
 from torch_geometric.utils import remove_self_loops, to_undirected
 
 from pyg_gunet import GraphUNet, GraphUNetAutoEncoder
-from pyg_gunet.functional.adjacency import Adjacency
-from pyg_gunet.functional.choose import CROSSOVER, choose_connect, count_products, walk_share
-from pyg_gunet.functional.walk import WalkAdjacency
 
 
 def graph(n: int = 40, e: int = 120, seed: int = 0) -> tuple[Tensor, Tensor]:

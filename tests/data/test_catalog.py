@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gzip
 import io
 import os
 import pickle
@@ -14,9 +13,8 @@ import torch
 from torch_geometric.data import InMemoryDataset
 from torch_geometric.utils import contains_self_loops, is_undirected, to_dense_adj
 
-from pyg_gunet.datasets import load, names, split_indices
+from pyg_gunet.data import load, names, split_indices
 from pyg_gunet.files import check_pickle, read_torch, write_aside
-from pyg_gunet.graph_files import read_graph
 
 
 class Bomb:
@@ -217,121 +215,6 @@ def test_array_pickles_pass(tmp_path):
 
 
 # Files ------------------------------------------------------------------------------------------
-
-
-def test_edge_list(tmp_path):
-    path = tmp_path / "toy.edgelist"
-    path.write_text("# a comment\n10 2\n2 3\n3 3\n")
-    data = load(str(path))[0]
-    assert data.node_id == ["2", "3", "10"]
-    dense = to_dense_adj(data.edge_index, max_num_nodes=3)[0]
-    assert dense.tolist() == [[0, 1, 1], [1, 1, 0], [1, 0, 0]]
-    assert "edge_weight" not in data
-    assert data.x.shape == (3, 5)
-
-
-def test_weighted_directed_csv(tmp_path):
-    path = tmp_path / "toy.csv"
-    path.write_text("a,b,0.5\nb,c,2\n")
-    data = read_graph(path, directed=True)
-    assert data.edge_index.tolist() == [[0, 1], [1, 2]]
-    assert data.edge_weight.tolist() == [0.5, 2.0]
-    assert data.edge_weight.dtype == torch.float32
-    undirected = load(path)[0]
-    assert undirected.num_edges == 4
-    assert is_undirected(undirected.edge_index, undirected.edge_weight)
-
-
-def test_graphml(tmp_path):
-    import networkx as nx
-
-    graph = nx.DiGraph()
-    for i, name in enumerate(["u", "v", "w"]):
-        attributes = {"x": float(i), "y": i * 2, "heavy": i > 1, "class": "ab"[i % 2], "note": "n"}
-        graph.add_node(name, **attributes)
-    graph.add_edge("u", "v", weight=0.25)
-    graph.add_edge("v", "w", weight=4.0)
-    nx.write_graphml(graph, tmp_path / "toy.graphml")
-    data = load(tmp_path / "toy.graphml")[0]
-    assert data.node_id == ["u", "v", "w"]
-    assert data.x.tolist() == [[0, 0, 0], [0, 1, 2], [1, 2, 4]]  # heavy, x, y
-    assert data.pos.tolist() == [[0, 0], [1, 2], [2, 4]]
-    assert data.y.tolist() == [0, 1, 0]
-    assert data.edge_index.tolist() == [[0, 1], [1, 2]]
-    assert data.edge_weight.tolist() == [0.25, 4.0]
-
-
-def test_graphml_undirected_multigraph_keeps_parallel_edges(tmp_path):
-    import networkx as nx
-
-    graph = nx.MultiGraph([("u", "v"), ("u", "v"), ("v", "v")])
-    nx.write_graphml(graph, tmp_path / "toy.graphml")
-    data = read_graph(tmp_path / "toy.graphml")
-    dense = to_dense_adj(data.edge_index, max_num_nodes=2)[0]
-    assert dense.tolist() == [[0, 2], [2, 1]]
-
-
-ENTITY = '<!DOCTYPE g [<!ENTITY a "{}">{}]><graphml><graph edgedefault="undirected">'
-
-
-@pytest.mark.parametrize(
-    "file, text, match",
-    [
-        (
-            "a.graphml",
-            ENTITY.format("x", '<!ENTITY b "&a;&a;">') + "</graph></graphml>",
-            "entity 'a'",
-        ),
-        (
-            "a.graphml",
-            ENTITY.format("x", "").replace('"x"', 'SYSTEM "file:///etc/passwd"'),
-            "entity",
-        ),
-        ("a.graphml", "<graphml><graph", "cannot read"),
-        ("a.graphml", "not xml", "cannot read"),
-        (
-            "a.graphml",
-            '<graphml><graph edgedefault="undirected"/></graphml>',
-            "cannot read|no node",
-        ),
-        ("a.edgelist", "", "holds no node"),
-        ("a.edgelist", "1\n", "source target"),
-        ("a.edgelist", "1 2 3 4\n", "source target"),
-        ("a.edgelist", "1 2 x\n", "cannot read"),
-        ("a.edgelist", "1 2 3\n4 5\n", "'weight' of .* must be a number"),
-        ("a.edgelist", "1 2 nan\n", "'weight' of .* must be finite"),
-        ("a.edgelist", "1 2 1e300\n", "'weight' of .* must be finite"),
-        ("a.pkl", "x", "must end in one of .graphml"),
-    ],
-)
-def test_bad_files_are_refused(tmp_path, file, text, match):
-    (tmp_path / file).write_text(text)
-    with pytest.raises(ValueError, match=match):
-        load(str(tmp_path / file))
-
-
-def test_other_bad_paths_are_refused(tmp_path):
-    import networkx as nx
-
-    with pytest.raises(ValueError, match="not a folder"):
-        load(str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="no file"):
-        load(str(tmp_path / "missing.graphml"))
-    (tmp_path / "b.edgelist").write_bytes(b"\xff\xfe 1\n")
-    with pytest.raises(ValueError, match="cannot read"):
-        load(str(tmp_path / "b.edgelist"))
-    (tmp_path / "c.edgelist").write_text("1 2\n" * 10)
-    with pytest.raises(ValueError, match="'max_bytes'"):
-        load(str(tmp_path / "c.edgelist"), max_bytes=10)
-    graph = nx.path_graph(3)
-    graph.nodes[0]["mass"] = 1.5
-    nx.write_graphml(graph, tmp_path / "d.graphml")
-    with pytest.raises(ValueError, match="'mass' .* must be a number"):
-        load(str(tmp_path / "d.graphml"))
-    with gzip.open(tmp_path / "e.gz", "wb") as file:
-        file.write(b"1 2\n")
-    with pytest.raises(ValueError, match="must end in one of"):
-        load(str(tmp_path / "e.gz"))
 
 
 def test_a_bomb_as_dataset_path_does_not_run(tmp_path):

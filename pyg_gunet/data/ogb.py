@@ -12,53 +12,23 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data, InMemoryDataset
+from torch_geometric.data import Data
 
-from pyg_gunet.datasets import GraphDataset, with_features
-from pyg_gunet.files import first_line, reading
+from pyg_gunet.data.dataset import GraphDataset, with_features
+from pyg_gunet.files import first_line, reading, safe_graphs
 
 PROCESSED = "geometric_data_processed.pt"
 MAX_DOWNLOAD = 2**30  # bytes that are fetched unasked
 
 
-class OGBDataset(GraphDataset):
-    r"""Graphs of an OGB set.
-
-    Args:
-        name (str): OGB's name of the set, which its `Evaluator` wants.
-        graphs (list[Data]): The graphs.
-        num_classes (int): How many classes OGB counts.
-    """
-
-    def __init__(self, name: str, graphs: list[Data], num_classes: int) -> None:
-        super().__init__(name, graphs)
-        self.ogb_classes = num_classes
-        self.parts: tuple[Tensor, ...] | None = None
-
-    @property
-    def num_classes(self) -> int:
-        return self.ogb_classes
-
-
-def load_ogb(name: str, root: Path) -> InMemoryDataset:
+def load_ogb(name: str, root: Path) -> GraphDataset:
     r"""Loads ``ogbn-*`` or ``ogbg-*``, with OGB's split: of nodes in `train_mask`, `val_mask` and
     `test_mask`, of graphs in the data set's `parts`, three tensors of indices.
 
     Features become float32; a set of one label per node has ``y`` of shape [N]. Edges are as OGB
     has them. Nothing is asked on the standard input: files of another release than the package's
-    are taken as they are, with a warning, and more than 1 GiB is not downloaded.
-
-    Args:
-        name (str): OGB's name, such as ``'ogbn-arxiv'``.
-        root (Path): The folder that has ``ogbn_arxiv`` in it, or ``ogb/ogbn_arxiv``; the first is
-            where OGB downloads to.
-
-    Raises:
-        ImportError: If ogb is not installed.
-        FileNotFoundError: If a file is missing and cannot be downloaded: says which and where to
-            put it.
-        ValueError: If the name is unknown or of a heterogeneous graph, or a file cannot be read.
-    """
+    are taken as they are, with a warning, and more than 1 GiB is not downloaded. `root` has
+    ``ogbn_arxiv`` in it, or ``ogb/ogbn_arxiv``; the first is where OGB downloads to."""
     module, kind = _module(name)
     meta = _meta(module, name)
     folder_name = name.replace("-", "_")
@@ -71,20 +41,13 @@ def load_ogb(name: str, root: Path) -> InMemoryDataset:
     done = (folder / "processed" / PROCESSED).is_file()
     if 0 < len(missing) < len(files) and not done:  # OGB would replace the folder
         raise FileNotFoundError(f"there is no {', '.join(missing)}: put it into '{folder / 'raw'}'")
-    with _silent(module), _safe_globals(), reading(folder, files, PROCESSED):
+    with _silent(module), safe_graphs(), reading(folder, files, PROCESSED):
         dataset = getattr(module, f"Pyg{kind}PropPredDataset")(name, root=str(base))
     split = _split(dataset, folder / "split" / meta["split"])
+    classes = int(dataset.num_classes)
     if kind == "Node":
-        graphs = [_with_masks(dataset[0], split)]
-    elif dataset[0].get("x") is None:
-        graphs = [with_features(data) for data in dataset]
-    else:
-        dataset._data.x = dataset._data.x.float()
-        dataset.parts = split
-        return dataset
-    out = OGBDataset(name, graphs, int(dataset.num_classes))
-    out.parts = split if kind == "Graph" else None
-    return out
+        return GraphDataset(name, [_with_masks(dataset[0], split)], num_classes=classes)
+    return GraphDataset(name, map(with_features, dataset), split, classes)
 
 
 def _module(name: str) -> tuple[ModuleType, str]:
@@ -119,11 +82,9 @@ def _meta(module: ModuleType, name: str) -> dict[str, str]:
 
 def _raw_files(meta: dict[str, str], kind: str) -> list[str]:
     if meta["binary"] == "True":
-        return ["data.npz", "node-label.npz" if kind == "Node" else "graph-label.npz"]
-    names = ["edge", "num-node-list", "num-edge-list"]
-    names.append("node-label" if kind == "Node" else "graph-label")
-    names += ["node-feat"] * (meta["has_node_attr"] == "True")
-    names += ["edge-feat"] * (meta["has_edge_attr"] == "True")
+        return ["data.npz", f"{kind.lower()}-label.npz"]
+    names = ["edge", "num-node-list", "num-edge-list", f"{kind.lower()}-label"]
+    names += [f"{part}-feat" for part in ("node", "edge") if meta[f"has_{part}_attr"] == "True"]
     for column in ("additional node files", "additional edge files"):
         names += [] if meta[column] == "None" else meta[column].split(",")
     return [f"{name}.csv.gz" for name in names]
@@ -149,31 +110,14 @@ def _silent(module: Any) -> Iterator[None]:
             raise OSError(f"{url} has {size / 2**30:.1f} GiB, which is not fetched unasked")
         return True
 
-    had = {key: vars(module)[key] for key in ("decide_download",)}
+    had = module.decide_download
     module.input, module.decide_download = keep, decide
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         del module.input
-        vars(module).update(had)
-
-
-@contextlib.contextmanager
-def _safe_globals() -> Iterator[None]:
-    """What OGB's files hold and torch.load, since 2.6, refuses: allowed for OGB's files alone."""
-    from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
-    from torch_geometric.data.storage import GlobalStorage
-
-    allowed = getattr(torch.serialization, "safe_globals", None)
-    if allowed is None:  # before torch 2.5 torch.load takes all there is
-        yield
-        return
-    # Only what is not allowed yet: the end of the context takes back all that it was given.
-    known = torch.serialization.get_safe_globals()
-    wanted = (Data, DataEdgeAttr, DataTensorAttr, GlobalStorage)
-    with allowed([kind for kind in wanted if kind not in known]):
-        yield
+        module.decide_download = had
 
 
 def _split(dataset: Any, folder: Path) -> tuple[Tensor, ...]:
@@ -197,6 +141,4 @@ def _with_masks(data: Data, split: tuple[Tensor, ...]) -> Data:
         data[name] = mask
     if data.y is not None and data.y.dim() == 2 and data.y.size(1) == 1:
         data.y = data.y.view(-1)
-    if data.x is not None:
-        data.x = data.x.float()
     return with_features(data)
