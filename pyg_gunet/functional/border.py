@@ -10,6 +10,7 @@ All of this is preprocessing: it runs in float64 on the CPU, by scipy, and retur
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,7 +65,7 @@ def connected_instances(label: Tensor, edge_index: Tensor, background: int = 0) 
     with outermost() as values:
         check_edge_index(edge_index, num_nodes, values)
     row, col = edge_index[:, label[edge_index[0]] == label[edge_index[1]]].cpu().numpy()
-    links = csr_array((np.ones(len(row), dtype=np.int8), (row, col)), shape=(num_nodes, num_nodes))
+    links = _matrix(np.ones(len(row), dtype=np.int8), row, col, num_nodes)
     _, part = connected_components(links, directed=False)
     inside = (label != background).cpu().numpy()
     _, first, part = np.unique(part[inside], return_index=True, return_inverse=True)
@@ -267,7 +268,7 @@ def _along_graph(
         return first, first.copy()
     num_nodes = len(owner)
     row, col, length = _undirected(edge_index, edge_length, num_nodes)
-    graph = csr_array((length, (row, col)), shape=(num_nodes, num_nodes))
+    graph = _matrix(length, row, col, num_nodes)
     half = math.nextafter(reach / 2, math.inf)
     nearest, _, source = dijkstra(
         graph, indices=sources, limit=half, min_only=True, return_predecessors=True
@@ -281,15 +282,24 @@ def _along_graph(
     inside = ~crosses
     entry, cost = _least(col[crosses], nearest[row[crosses]] + length[crosses])
     start = np.full(len(entry), num_nodes)
-    graph = csr_array(
-        (
-            np.concatenate([length[inside], cost]),
-            (np.concatenate([row[inside], start]), np.concatenate([col[inside], entry])),
-        ),
-        shape=(num_nodes + 1, num_nodes + 1),
+    graph = _matrix(
+        np.concatenate([length[inside], cost]),
+        np.concatenate([row[inside], start]),
+        np.concatenate([col[inside], entry]),
+        num_nodes + 1,
     )
     second = dijkstra(graph, indices=num_nodes, limit=math.nextafter(reach, math.inf))
     return nearest[asked], second[asked]
+
+
+def _matrix(
+    value: NDArray[Any], row: NDArray[np.int64], col: NDArray[np.int64], size: int
+) -> csr_array:
+    """A square matrix with 32-bit indices: of 64-bit ones `connected_components` makes wrong parts
+    in silence before scipy 1.11.3, and `dijkstra` none at all before 1.15.
+    """
+    index = (row.astype(np.int32), col.astype(np.int32))
+    return csr_array((value, index), shape=(size, size))
 
 
 def _undirected(

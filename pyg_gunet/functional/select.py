@@ -144,6 +144,7 @@ def _above(score: Tensor, batch: Tensor | None, min_score: float, tol: float = 1
     check_number(min_score, "min_score")
     if batch is None:
         batch = torch.zeros(score.size(0), dtype=torch.long, device=score.device)
+    batch = batch.long()  # torch before 2.8 scatters by int64 alone
     best = scatter(score, batch, reduce="max")[batch]
     # The best of each graph by >=, not by PyG's > best - tol: float16 rounds that tol away.
     return ((score > min_score) | (score >= best - tol)).nonzero().view(-1)

@@ -89,7 +89,7 @@ class GPoolSelect(Select):
         if self.min_score is not None:
             if batch is None:
                 batch = torch.zeros(x.size(0), dtype=torch.long, device=x.device)
-            y = softmax(y, batch)
+            y = softmax(y, batch.long())  # torch before 2.8 scatters by int64 alone
             return y, y
         # A projection of zeros scores every node 0, with a finite gradient, instead of NaN.
         norm = self.weight.norm(p=2)

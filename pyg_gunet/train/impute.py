@@ -370,7 +370,6 @@ def _write_filled(path: Path, module: Impute, splits: Splits) -> None:
     with write_aside(path) as file:
         np.savez_compressed(
             file,
-            allow_pickle=False,
             values=np.stack([rows[day] for day in order]),
             observed=np.stack([seen[day] for day in order]),
         )

@@ -210,7 +210,7 @@ def embed(
             parts.append(part)
     arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     with write_aside(out) as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        np.savez_compressed(file, **arrays)
     return {key: value.shape for key, value in arrays.items()}
 
 

@@ -264,3 +264,25 @@ def test_errors():
         border_weight(instance, pos, batch=torch.tensor([1, 0, 0]))
     with validation(False):
         border_weight(instance, pos, batch=torch.tensor([1, 0, 0]))
+
+
+def test_scipy_gets_32_bit_indices(monkeypatch):
+    """Of 64-bit ones older versions of scipy make wrong components in silence."""
+    from pyg_gunet.functional import border
+
+    seen = []
+
+    def spy(call):
+        def spied(graph, *args, **kwargs):
+            seen.append((graph.indices.dtype, graph.indptr.dtype))
+            return call(graph, *args, **kwargs)
+
+        return spied
+
+    for name in ("connected_components", "dijkstra"):
+        monkeypatch.setattr(border, name, spy(getattr(border, name)))
+    path = torch.tensor([[0, 1, 2, 3, 4], [1, 2, 3, 4, 5]])
+    label = torch.tensor([1, 1, 2, 0, 1, 1])
+    assert connected_instances(label, path).tolist() == [1, 1, 2, 0, 3, 3]
+    assert border_weight(torch.tensor([1, 1, 0, 0, 2, 2]), edge_index=path)[2] > 0
+    assert seen == [(np.dtype("int32"), np.dtype("int32"))] * 3
