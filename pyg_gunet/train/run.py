@@ -208,7 +208,9 @@ def embed(
                 part["y"] = y.numpy()
             graphs, nodes = graphs + data.num_graphs, nodes + data.num_nodes
             parts.append(part)
-    arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    arrays: dict[str, Any] = {
+        key: np.concatenate([part[key] for part in parts]) for key in parts[0]
+    }
     with write_aside(out) as file:
         np.savez_compressed(file, **arrays)
     return {key: value.shape for key, value in arrays.items()}
