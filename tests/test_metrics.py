@@ -55,11 +55,11 @@ def test_equals_the_functions_over_updates(absent):
     assert all(value.dim() == 0 for value in found.values())
 
 
-def test_state_is_one_integer_matrix():
+def test_state_is_one_exact_matrix():
     metric = SegmentationMetrics(4)
     metric.update(torch.tensor([0, 1, 3]), torch.tensor([0, 1, 1]))
-    assert metric.confusion.dtype == torch.int64
-    assert metric.half().double().confusion.dtype == torch.int64
+    assert metric.confusion.dtype == torch.float64
+    assert metric.half().confusion.dtype == torch.float64
     assert metric.confusion.sum() == 3
     assert metric.confusion[1, 3] == 1
 
