@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from pyg_gunet.functional.spread import spread
     from pyg_gunet.functional.validate import validation
     from pyg_gunet.functional.walk import WalkAdjacency
-    from pyg_gunet.metrics import PartIoU, SegmentationMetrics
+    from pyg_gunet.metrics import (
+        BoundaryMetrics,
+        InstanceMetrics,
+        PartIoU,
+        SegmentationMetrics,
+        SuperpixelMetrics,
+    )
     from pyg_gunet.networks import draw_hierarchy, hierarchy_to_networkx
     from pyg_gunet.nn.autoencoder import GraphUNetAutoEncoder
     from pyg_gunet.nn.critic import (
@@ -30,7 +36,7 @@ if TYPE_CHECKING:
         TelescopingCritic,
         fit_critic,
     )
-    from pyg_gunet.nn.loss import BorderWeightedCrossEntropy
+    from pyg_gunet.nn.loss import BorderWeightedCrossEntropy, DiceLoss, FocalLoss
     from pyg_gunet.nn.pool import GPool, GUnpool, PoolOutput
     from pyg_gunet.nn.readout import HierarchicalReadout
     from pyg_gunet.nn.segmentation import SegmentationUNet
@@ -44,18 +50,23 @@ _HOME = {
     "Adjacency": "pyg_gunet.functional.adjacency",
     "BorderWeight": "pyg_gunet.transforms",
     "BorderWeightedCrossEntropy": "pyg_gunet.nn.loss",
+    "BoundaryMetrics": "pyg_gunet.metrics",
+    "DiceLoss": "pyg_gunet.nn.loss",
     "Estimate": "pyg_gunet.nn.critic",
+    "FocalLoss": "pyg_gunet.nn.loss",
     "GPool": "pyg_gunet.nn.pool",
     "GUnpool": "pyg_gunet.nn.pool",
     "GraphUNet": "pyg_gunet.nn.unet",
     "GraphUNetAutoEncoder": "pyg_gunet.nn.autoencoder",
     "HierarchicalReadout": "pyg_gunet.nn.readout",
+    "InstanceMetrics": "pyg_gunet.metrics",
     "KLCritic": "pyg_gunet.nn.critic",
     "MutualInformationCritic": "pyg_gunet.nn.critic",
     "PartIoU": "pyg_gunet.metrics",
     "PoolOutput": "pyg_gunet.nn.pool",
     "SegmentationMetrics": "pyg_gunet.metrics",
     "SegmentationUNet": "pyg_gunet.nn.segmentation",
+    "SuperpixelMetrics": "pyg_gunet.metrics",
     "TelescopingCritic": "pyg_gunet.nn.critic",
     "ToGrid": "pyg_gunet.transforms",
     "ToSuperpixels": "pyg_gunet.transforms",
@@ -80,18 +91,23 @@ __all__ = [
     "Adjacency",
     "BorderWeight",
     "BorderWeightedCrossEntropy",
+    "BoundaryMetrics",
+    "DiceLoss",
     "Estimate",
+    "FocalLoss",
     "GPool",
     "GUnpool",
     "GraphUNet",
     "GraphUNetAutoEncoder",
     "HierarchicalReadout",
+    "InstanceMetrics",
     "KLCritic",
     "MutualInformationCritic",
     "PartIoU",
     "PoolOutput",
     "SegmentationMetrics",
     "SegmentationUNet",
+    "SuperpixelMetrics",
     "TelescopingCritic",
     "ToGrid",
     "ToSuperpixels",
