@@ -100,9 +100,9 @@ def overlaps(
     true_of, trues = _regions(graph, true, size, background)
     pred_of, preds_ = _regions(graph, pred, size, background)
     both = (true_of >= 0) & (pred_of >= 0)
-    pair, of = (true_of * max(preds_.size.numel(), 1) + pred_of)[both].unique(return_inverse=True)
+    pair, of = (true_of * preds_.size.numel() + pred_of)[both].unique(return_inverse=True)
     shared = size.new_zeros(pair.numel()).index_add_(0, of, size[both])
-    i = torch.div(pair, max(preds_.size.numel(), 1), rounding_mode="floor")
+    i = torch.div(pair, preds_.size.numel(), rounding_mode="floor")
     return Overlaps(trues, preds_, i, pair - i * preds_.size.numel(), shared, nodes)
 
 
@@ -156,11 +156,11 @@ def _regions(
     """The region of each run, -1 on the background, and the regions."""
     inside = slice(None) if background is None else label != background
     number, of = _unique(label[inside])
-    key, of = _unique(graph[inside] * max(number.numel(), 1) + of)
+    key, of = _unique(graph[inside] * number.numel() + of)
     region = torch.full_like(label, -1)
     region[inside] = of
     total = size.new_zeros(key.numel()).index_add_(0, of, size[inside])
-    of_graph = torch.div(key, max(number.numel(), 1), rounding_mode="floor")
+    of_graph = torch.div(key, number.numel(), rounding_mode="floor")
     return region, Regions(of_graph, number[key - of_graph * number.numel()], total)
 
 
