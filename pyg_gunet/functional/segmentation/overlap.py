@@ -79,31 +79,40 @@ def overlaps(
     with outermost() as values:
         check_regions(preds, target, ignore_index, batch, node_weight, values)
         graphs = 1 if batch is None else int(batch[-1]) + 1 if batch.numel() else 0
-        graph = torch.zeros_like(target, dtype=torch.int64) if batch is None else batch.long()
+        graph = None if batch is None else batch.long()
         weight = None if node_weight is None else node_weight.detach().double()
         keep = None if ignore_index is None else target != ignore_index
         if weight is not None:
             keep = weight > 0 if keep is None else keep & (weight > 0)
         true, pred = target.long(), preds.long()
         if keep is not None:
-            true, pred, graph = true[keep], pred[keep], graph[keep]
-            weight = None if weight is None else weight[keep]
+            true, pred = true[keep], pred[keep]
+            graph, weight = (None if one is None else one[keep] for one in (graph, weight))
+        true, pred, graph, size = _runs(true, pred, graph, weight)
+        true_of, trues = _regions(true, graph, size)
+        pred_of, found = _regions(pred, graph, size)
         if values and background is not None:
-            for name, label in (("preds", pred), ("target", true)):
+            for name, label in (("preds", found.label), ("target", trues.label)):
                 if label.numel() and int(label.min()) < background:
                     raise ValueError(
                         f"'{name}' must hold {background} for no instance, or a number above "
                         f"(got {int(label.min())})"
                     )
-    true, pred, graph, size = _runs(true, pred, graph, weight)
-    nodes = size.new_zeros(graphs).index_add_(0, graph, size)
-    true_of, trues = _regions(graph, true, size, background)
-    pred_of, preds_ = _regions(graph, pred, size, background)
-    both = (true_of >= 0) & (pred_of >= 0)
-    pair, of = (true_of * preds_.size.numel() + pred_of)[both].unique(return_inverse=True)
-    shared = size.new_zeros(pair.numel()).index_add_(0, of, size[both])
-    i = torch.div(pair, preds_.size.numel(), rounding_mode="floor")
-    return Overlaps(trues, preds_, i, pair - i * preds_.size.numel(), shared, nodes)
+    # Where there is no graph tensor, all is of graph 0.
+    nodes = size.sum().view(1) if graph is None else _sums(size, graph, graphs)
+    if background is not None:
+        # Out of the runs before they are sorted, and out of the regions, of which there are few.
+        true_real, pred_real = trues.label != background, found.label != background
+        both = (true_real[true_of] & pred_real[pred_of]).nonzero().view(-1)
+        true_of = (true_real.cumsum(0) - 1)[true_of[both]]
+        pred_of = (pred_real.cumsum(0) - 1)[pred_of[both]]
+        size = size[both]
+        trues = Regions(*(value[true_real] for value in trues))
+        found = Regions(*(value[pred_real] for value in found))
+    pair, of = _unique(true_of * found.label.numel() + pred_of)
+    i = torch.div(pair, found.label.numel(), rounding_mode="floor")
+    j = pair - i * found.label.numel()
+    return Overlaps(trues, found, i, j, _sums(size, of, pair.numel()), nodes)
 
 
 def check_regions(
@@ -131,37 +140,39 @@ def check_regions(
 
 
 def _runs(
-    true: Tensor, pred: Tensor, graph: Tensor, weight: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    true: Tensor, pred: Tensor, graph: Tensor | None, weight: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     """Nodes that follow each other and agree in everything, as one with their total weight.
 
     Along the rows of an image there are some tens of nodes to a run; what sorts comes after.
     """
     num_nodes = true.numel()
-    if not num_nodes:
-        return true, pred, graph, true.double()
     starts = torch.ones(num_nodes, dtype=torch.bool, device=true.device)
-    starts[1:] = (true[1:] != true[:-1]) | (pred[1:] != pred[:-1]) | (graph[1:] != graph[:-1])
+    torch.ne(true[1:], true[:-1], out=starts[1:])
+    starts[1:] |= pred[1:] != pred[:-1]
+    if graph is not None:
+        starts[1:] |= graph[1:] != graph[:-1]
     first = starts.nonzero().view(-1)
     if weight is None:
         size = torch.diff(first, append=first.new_tensor([num_nodes])).double()
     else:
-        size = weight.new_zeros(first.numel()).index_add_(0, starts.cumsum(0) - 1, weight)
-    return true[first], pred[first], graph[first], size
+        size = _sums(weight, starts.cumsum(0) - 1, first.numel())
+    return true[first], pred[first], None if graph is None else graph[first], size
 
 
-def _regions(
-    graph: Tensor, label: Tensor, size: Tensor, background: int | None
-) -> tuple[Tensor, Regions]:
-    """The region of each run, -1 on the background, and the regions."""
-    inside = slice(None) if background is None else label != background
-    number, of = _unique(label[inside])
-    key, of = _unique(graph[inside] * number.numel() + of)
-    region = torch.full_like(label, -1)
-    region[inside] = of
-    total = size.new_zeros(key.numel()).index_add_(0, of, size[inside])
-    of_graph = torch.div(key, number.numel(), rounding_mode="floor")
-    return region, Regions(of_graph, number[key - of_graph * number.numel()], total)
+def _regions(label: Tensor, graph: Tensor | None, size: Tensor) -> tuple[Tensor, Regions]:
+    """The region of each run, and the regions by graph and label."""
+    label, of = _unique(label)
+    of_graph = torch.zeros_like(label)
+    if graph is not None:
+        key, of = _unique(graph * label.numel() + of)
+        of_graph = torch.div(key, label.numel(), rounding_mode="floor")
+        label = label[key - of_graph * label.numel()]
+    return of, Regions(of_graph, label, _sums(size, of, label.numel()))
+
+
+def _sums(value: Tensor, of: Tensor, number: int) -> Tensor:
+    return value.new_zeros(number).index_add_(0, of, value)
 
 
 def _unique(value: Tensor) -> tuple[Tensor, Tensor]:
@@ -171,6 +182,7 @@ def _unique(value: Tensor) -> tuple[Tensor, Tensor]:
     low, high = (int(one) for one in torch.stack(torch.aminmax(value)).tolist())
     if high - low > 4 * value.numel() + 2**16:
         return torch.unique(value, return_inverse=True)
+    value = value - low
     seen = torch.zeros(high - low + 1, dtype=torch.bool, device=value.device)
-    seen[value - low] = True
-    return seen.nonzero().view(-1) + low, (seen.cumsum(0) - 1)[value - low]
+    seen[value] = True
+    return seen.nonzero().view(-1) + low, (seen.cumsum(0) - 1)[value]
