@@ -117,7 +117,7 @@ def places(node: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, ast.AST]]:
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list", "bases", "names", "type_comment"):
             continue
-        if isinstance(node, ast.Raise) or (isinstance(node, ast.If) and _typing(node)):
+        if isinstance(node, ast.Raise) or _typing(node):
             continue
         for at, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
             if isinstance(child, ast.AST) and not isinstance(child, (ast.Import, ast.ImportFrom)):
@@ -125,8 +125,11 @@ def places(node: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, ast.AST]]:
                 yield from places(child)
 
 
-def _typing(node: ast.If) -> bool:
-    return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+def _typing(node: ast.AST) -> bool:
+    """Whether only a type checker reads it."""
+    if isinstance(node, ast.Subscript):
+        return isinstance(node.value, ast.Name) and node.value.id == "Literal"
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def mutants(path: Path) -> list[Mutant]:

@@ -76,6 +76,20 @@ def test_updates_add_up(kind):
     assert not any(value.any() for value in states.values())
 
 
+@pytest.mark.parametrize("kind", METRICS)
+def test_states_are_exact_and_no_more_than_needed(kind):
+    make, arguments = METRICS[kind]
+    for per_graph in (False, True):
+        metric = make(per_graph=per_graph)
+        for _ in range(2):  # at the start and after an update
+            states = {k: v for k, v in metric.metric_state.items() if k != "settings"}
+            whole = {k for k, v in states.items() if v.dtype == torch.int64}
+            assert whole == ({"graph_counts"} if per_graph else set())
+            assert all(v.dtype == torch.float64 for k, v in states.items() if k not in whole)
+            assert ("graph_sums" in states) == per_graph
+            metric.update(*arguments)
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("kind", METRICS)
 def test_what_the_functions_say(kind, weighted):
@@ -85,7 +99,7 @@ def test_what_the_functions_say(kind, weighted):
     metric = make(per_graph=True)
     metric.update(*arguments)
     found = metric.compute()
-    batch, single = {"batch": BATCH, "reduction": "mean"}, {}
+    batch = {"batch": BATCH, "reduction": "mean"}
     per_class = {"num_classes": 5, "ignore_index": 3, "node_weight": weight}
     flat = {"ignore_index": 9, "node_weight": weight}
     table = {
@@ -111,10 +125,9 @@ def test_what_the_functions_say(kind, weighted):
         },
     }[kind]
     for name, (score, options) in table.items():
-        if kind != "instances":  # an instance ends with its graph: there is no one graph of all
-            value = score(*arguments[:2], **options, **single)
-            if kind == "classes":
-                assert float(found[name]) == pytest.approx(float(value), abs=1e-12)
+        if kind == "classes":  # a region ends with its graph: there is no one graph of all
+            value = score(*arguments[:2], **options)
+            assert float(found[name]) == pytest.approx(float(value), abs=1e-12)
         mean = score(*arguments[:2], **options, **batch)
         assert float(found[f"graph_{name}"]) == pytest.approx(float(mean), abs=1e-12), name
     if kind == "boundaries":

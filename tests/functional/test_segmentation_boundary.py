@@ -101,6 +101,15 @@ def test_ignored_nodes_are_not_there():
         assert found[:3].equal(alone)
 
 
+def test_one_hop_by_default():
+    preds, target, edges, _ = scene(0)
+    for score in BOTH:
+        near, one, far = (score(preds, target, edges, 3, distance) for distance in (0, 1, 2))
+        assert score(preds, target, edges, 3).equal(one)
+        assert not one.equal(near)
+        assert not one.equal(far)
+
+
 def test_per_graph_and_absent():
     """Graphs: two scenes, one of a single class, an empty one, one that is ignored."""
     scenes = [scene(1), scene(2)]

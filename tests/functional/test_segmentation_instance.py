@@ -296,6 +296,10 @@ class TestImages:
             seg.masks_to_instances(torch.full((2, 3), torch.nan))
         with pytest.raises(ValueError, match=r"'masks'.*\[3\]"):
             seg.masks_to_instances(apart[0])
+        with pytest.raises(TypeError, match="'masks'.*list"):
+            seg.masks_to_instances(apart.tolist())
+        with pytest.raises(TypeError, match="'numbers'.*list"):
+            seg.masks_to_instances(apart, [1, 2])
 
     def test_refused_images(self):
         labels = torch.zeros(2, 4, 5, dtype=torch.int64)
@@ -309,9 +313,13 @@ class TestImages:
             seg.image_nodes(labels, labels[0])
         with pytest.raises(TypeError, match="'target'.*float32"):
             seg.image_nodes(labels, labels * torch.nan)
-        with pytest.raises(TypeError, match="'preds'.*float32"):
+        with pytest.raises(TypeError, match="'preds' of shape.*must hold integers.*float32"):
             seg.image_nodes(labels.float(), labels)
-        with pytest.raises(TypeError, match="'preds'.*int64"):
+        with pytest.raises(TypeError, match="'preds'"):
+            seg.image_nodes(labels.tolist(), labels)
+        with pytest.raises(TypeError, match="'target'"):
+            seg.image_nodes(labels, labels.tolist())
+        with pytest.raises(TypeError, match="'preds' must be floating point.*int64"):
             seg.image_nodes(torch.zeros(2, 3, 4, 5).long(), labels)
 
 
@@ -349,6 +357,8 @@ def test_refused_options():
     with pytest.raises(ValueError, match="'thresholds'.*1.5"):
         seg.matching(target, target, (0.5, 1.5))
     with pytest.raises(ValueError, match="'thresholds'.*-0.1"):
+        seg.matching(target, target, (-0.1,))
+    with pytest.raises(ValueError, match="'threshold'.*-0.1"):
         seg.panoptic_quality(target, target, -0.1)
     with pytest.raises(ValueError, match="'thresholds' must hold at least one"):
         seg.average_precision(target, target, [])

@@ -166,6 +166,7 @@ def panoptic_quality(
         >>> print(f"{pq:.3f} = {sq:.3f} * {rq:.3f}")
         0.375 = 0.750 * 0.500
     """
+    check_number(threshold, "threshold", low=0.0, high=1.0)
     found = matching(
         preds,
         target,

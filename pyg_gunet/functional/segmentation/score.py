@@ -7,7 +7,9 @@ Segmentation", CVPR 2015, section 5).
 
 Every score takes the same arguments and gives them the same meaning:
 
-* A node is left out where `target` is `ignore_index`; what was predicted there does not count.
+* A node is left out where `target` is `ignore_index`; what was predicted there does not count. A
+  class of that number may still be predicted elsewhere: it is wrong there, and has an IoU of 0.
+  torchmetrics leaves the class itself out of the mean; :func:`class_iou` shows how to do so.
 * A class is *absent* from a score when it does not occur in what the score divides by: from the
   accuracy of a class without a node in `target`, from its IoU and F1 without a node in `target`
   and `preds`. `absent` says what an absent class scores: `'skip'` leaves it out of the mean (NaN
@@ -285,6 +287,13 @@ def class_iou(
         >>> target = torch.tensor([0, 1, 1, 0])
         >>> class_iou(preds, target, num_classes=3, absent=1)
         tensor([0.6667, 0.5000, 1.0000], dtype=torch.float64)
+
+        The mean IoU with the nodes of class 2 left out, and torchmetrics', without class 2 itself:
+
+        >>> preds, target = torch.tensor([0, 1, 1, 2]), torch.tensor([2, 1, 1, 0])
+        >>> iou = class_iou(preds, target, num_classes=3, ignore_index=2)
+        >>> iou.nanmean(), iou[:2].nanmean()
+        (tensor(0.3333, dtype=torch.float64), tensor(0.5000, dtype=torch.float64))
     """
     options = (ignore_index, batch, absent, reduction, node_weight)
     return _score("class_iou", preds, target, num_classes, *options)
