@@ -200,6 +200,17 @@ def test_absent(absent):
         assert float(value) == pytest.approx(means[absent], nan_ok=True)
 
 
+@pytest.mark.parametrize("absent", ["skip", "nan", 0, 1])
+def test_absent_classes_of_a_graph(absent):
+    """Class 2 is nowhere; in graph 1, so is class 0."""
+    label, batch = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 0, 0, 1])
+    metric = SegmentationMetrics(3, absent=absent, per_graph=True)
+    metric.update(label, label, batch)
+    means = {"skip": 1.0, "nan": math.nan, 0: (2 / 3 + 1 / 3) / 2, 1: 1.0}
+    found = float(metric.compute()["graph_mean_iou"])
+    assert found == pytest.approx(means[absent], nan_ok=True)
+
+
 def test_a_collection_keeps_different_counts_apart():
     makes = {
         "plain": lambda: InstanceMetrics(),

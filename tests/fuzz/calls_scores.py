@@ -120,10 +120,7 @@ def region_calls() -> list[Call]:
             "masks_to_instances",
             lambda: seg.masks_to_instances,
             {
-                "masks": (
-                    masks,
-                    anything("text", 3, masks + 1, masks.float(), masks[0], masks * 0),
-                ),
+                "masks": (masks, bad),
                 "numbers": (
                     torch.tensor([4, 2, 9]),
                     tensors(dtypes="label", low=1, optional=True),
