@@ -239,6 +239,11 @@ def test_no_node():
     for score in SCORES.values():
         assert score(none, none, absent=1).isnan()
         assert score(none, none, batch=none).shape == (0,)
+    target = torch.tensor([1, 1, 1, 9, 9])
+    preds = torch.tensor([1, 1, 0, 1, 0])
+    for score in SCORES.values():  # neither what is ignored nor what weighs nothing
+        found = score(preds, target, ignore_index=9, node_weight=torch.tensor([1, 1, 0, 1, 1]))
+        assert float(found) == 1
     ones = torch.ones(3, dtype=torch.int64)
     for score in SCORES.values():
         assert score(ones, ones, node_weight=torch.zeros(3), absent=1).isnan()
