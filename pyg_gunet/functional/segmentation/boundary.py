@@ -33,8 +33,8 @@ _OUT = -1
 
 
 class LabelledGraph(NamedTuple):
-    """Two labellings of a graph, its edges both ways and without those of ignored nodes; `nodes`
-    `[B]` is what counts in each graph.
+    """Two labellings of a graph, its edges without those of ignored nodes, which count in both
+    directions; `nodes` `[B]` is what counts in each graph.
     """
 
     pred: Tensor
@@ -67,8 +67,10 @@ def labelled_graph(
         if values and edge_length is not None and bool((edge_length < 0).any()):
             raise ValueError(f"'edge_length' must be at least 0 (got {float(edge_length.min())})")
     pred, true = predicted(preds, 0, False), target.long()
-    row, col = torch.cat([edge_index, edge_index.flip(0)], dim=1).long()
-    length = torch.ones_like(row) if edge_length is None else edge_length.detach().repeat(2)
+    row, col = edge_index.long()
+    length = edge_length
+    if length is None:
+        length = torch.ones((), dtype=torch.float64, device=row.device).expand(row.numel())
     if ignore_index is not None:
         skip = true == ignore_index
         true, pred = true.masked_fill(skip, _OUT), pred.masked_fill(skip, _OUT)
@@ -79,7 +81,7 @@ def labelled_graph(
         true,
         row,
         col,
-        length.double(),
+        length.detach().double(),
         batch,
         torch.ones_like(true).double() if node_weight is None else node_weight.double(),
         counts.true.double().view(-1, num_classes).sum(-1),
@@ -119,19 +121,22 @@ def surface_counts(graph: LabelledGraph, distance: float) -> tuple[Tensor, Tenso
 def _surface(graph: LabelledGraph, label: Tensor) -> Tensor:
     """Whether a node has a neighbour of another class."""
     at = torch.zeros_like(label, dtype=torch.bool)
-    at[graph.row[label[graph.row] != label[graph.col]]] = True
+    crosses = (label[graph.row] != label[graph.col]).nonzero().view(-1)
+    at[graph.row[crosses]] = True
+    at[graph.col[crosses]] = True
     return at
 
 
 def _band(graph: LabelledGraph, label: Tensor, distance: float) -> Tensor:
     """The labels, `C` where all nodes within `distance` are of the node's own class."""
     row, col, length = graph.row, graph.col, graph.length
-    crosses = label[row] != label[col]
-    # A way to another class stays in the own one until its last edge.
+    crosses = (label[row] != label[col]).nonzero().view(-1)
     start = torch.full_like(graph.weight, torch.inf)
-    start.scatter_reduce_(0, row[crosses], length[crosses], "amin")
-    inside = ~crosses
-    depth = _spread(start, row[inside], col[inside], length[inside], distance)
+    for end in (row, col):
+        start.scatter_reduce_(0, end[crosses], length[crosses], "amin")
+    # A way to another class stays in the own one until its last edge, with which it starts here: to
+    # walk on over such an edge never is the shorter way.
+    depth = _spread(start, row, col, length, distance)
     return label.masked_fill((depth > distance) & (label != _OUT), graph.num_classes)
 
 
@@ -143,10 +148,12 @@ def _spread(start: Tensor, row: Tensor, col: Tensor, length: Tensor, limit: floa
     """
     reached, moved = start, start <= limit
     while bool(moved.any()):
-        ways = moved[row].nonzero().view(-1)
-        reach = reached[row[ways]] + length[ways]
-        ways, reach = ways[reach <= limit], reach[reach <= limit]
-        closer = reached.scatter_reduce(0, col[ways], reach, "amin")
+        closer = reached.clone()
+        for near, far in ((row, col), (col, row)):
+            ways = moved[near].nonzero().view(-1)
+            reach = reached[near[ways]] + length[ways]
+            within = (reach <= limit).nonzero().view(-1)
+            closer.scatter_reduce_(0, far[ways[within]], reach[within], "amin")
         reached, moved = closer, closer < reached
     return reached
 
