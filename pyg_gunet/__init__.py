@@ -19,7 +19,13 @@ if TYPE_CHECKING:
     )
     from pyg_gunet.functional.spread import spread
     from pyg_gunet.graph.level import Hierarchy, Level
-    from pyg_gunet.metrics import PartIoU, SegmentationMetrics
+    from pyg_gunet.metrics import (
+        BoundaryMetrics,
+        InstanceMetrics,
+        PartIoU,
+        SegmentationMetrics,
+        SuperpixelMetrics,
+    )
     from pyg_gunet.networks import draw_hierarchy, hierarchy_to_networkx
     from pyg_gunet.nn.autoencoder import GraphUNetAutoEncoder
     from pyg_gunet.nn.critic import (
@@ -29,7 +35,7 @@ if TYPE_CHECKING:
         TelescopingCritic,
         fit_critic,
     )
-    from pyg_gunet.nn.loss import BorderWeightedCrossEntropy
+    from pyg_gunet.nn.loss import BorderWeightedCrossEntropy, DiceLoss, FocalLoss
     from pyg_gunet.nn.masked import MaskedAutoEncoder
     from pyg_gunet.nn.pool import GPool, GUnpool, PoolOutput
     from pyg_gunet.nn.readout import HierarchicalReadout
@@ -53,14 +59,18 @@ __version__ = "0.2.0"
 _HOME = {
     "BorderWeight": "pyg_gunet.transforms",
     "BorderWeightedCrossEntropy": "pyg_gunet.nn.loss",
+    "BoundaryMetrics": "pyg_gunet.metrics",
     "Coarsen": "pyg_gunet.transforms",
+    "DiceLoss": "pyg_gunet.nn.loss",
     "Estimate": "pyg_gunet.nn.critic",
+    "FocalLoss": "pyg_gunet.nn.loss",
     "GPool": "pyg_gunet.nn.pool",
     "GUnpool": "pyg_gunet.nn.pool",
     "GraphUNet": "pyg_gunet.nn.unet",
     "GraphUNetAutoEncoder": "pyg_gunet.nn.autoencoder",
     "HierarchicalReadout": "pyg_gunet.nn.readout",
     "Hierarchy": "pyg_gunet.graph.level",
+    "InstanceMetrics": "pyg_gunet.metrics",
     "KLCritic": "pyg_gunet.nn.critic",
     "Level": "pyg_gunet.graph.level",
     "MaskedAutoEncoder": "pyg_gunet.nn.masked",
@@ -71,6 +81,7 @@ _HOME = {
     "PoolOutput": "pyg_gunet.nn.pool",
     "SegmentationMetrics": "pyg_gunet.metrics",
     "SegmentationUNet": "pyg_gunet.nn.segmentation",
+    "SuperpixelMetrics": "pyg_gunet.metrics",
     "TelescopingCritic": "pyg_gunet.nn.critic",
     "ToGrid": "pyg_gunet.transforms",
     "ToSuperpixels": "pyg_gunet.transforms",
@@ -96,14 +107,18 @@ _HOME = {
 __all__ = [
     "BorderWeight",
     "BorderWeightedCrossEntropy",
+    "BoundaryMetrics",
     "Coarsen",
+    "DiceLoss",
     "Estimate",
+    "FocalLoss",
     "GPool",
     "GUnpool",
     "GraphUNet",
     "GraphUNetAutoEncoder",
     "HierarchicalReadout",
     "Hierarchy",
+    "InstanceMetrics",
     "KLCritic",
     "Level",
     "MaskedAutoEncoder",
@@ -114,6 +129,7 @@ __all__ = [
     "PoolOutput",
     "SegmentationMetrics",
     "SegmentationUNet",
+    "SuperpixelMetrics",
     "TelescopingCritic",
     "ToGrid",
     "ToSuperpixels",

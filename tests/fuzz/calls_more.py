@@ -60,8 +60,8 @@ def score_calls() -> list[Call]:
         "reduction": ("none", choices()),
     }
     found = {
-        "preds": (LABEL, tensors(dtypes="label")),
-        "target": (LABEL, tensors(dtypes="label")),
+        "preds": (LABEL, tensors(dtypes="label", low=0)),
+        "target": (LABEL, tensors(dtypes="label", low=0)),
         "threshold": (0.5, numbers(0.5, 1.0)),
     }
     parts = anything([], [[]], [[0], []], [[-1]], [["a"]], 3, "ab", [[0.5]], [[10**12]])

@@ -1,4 +1,4 @@
-"""Torchmetrics classes on :mod:`pyg_gunet.functional.segmentation`."""
+"""The scores of classes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 from torchmetrics.utilities.plot import plot_confusion_matrix
 
 from pyg_gunet.functional.segmentation import (
@@ -15,16 +14,21 @@ from pyg_gunet.functional.segmentation import (
     confusion_matrix,
     counts_of,
     label_counts,
-    part_iou,
     scores,
 )
 from pyg_gunet.functional.segmentation.count import check_ignore_index
-from pyg_gunet.functional.segmentation.part import check_parts
 from pyg_gunet.functional.segmentation.score import Absent
-from pyg_gunet.validate import check_choice, check_memory, check_positive_int
+from pyg_gunet.metrics.base import Scores
+from pyg_gunet.validate import (
+    check_batch,
+    check_choice,
+    check_memory,
+    check_positive_int,
+    outermost,
+)
 
 
-class SegmentationMetrics(Metric):
+class SegmentationMetrics(Scores):
     r"""All scores of a node segmentation from one confusion matrix and one update.
 
     `compute` gives a dictionary of scalars: `pixel_accuracy`, `mean_accuracy`, `mean_iou`,
@@ -33,8 +37,13 @@ class SegmentationMetrics(Metric):
     and `accuracy_<class>`; with `per_graph` also `graph_<score>`, the mean over the graphs seen of
     each graph's own score. It fits `log_dict`.
 
-    The counts are int64 and are summed over devices: what `compute` returns does not depend on how
-    the nodes were split into updates or processes.
+    The counts are summed over devices, and whole numbers up to 2^53 are exact: what `compute`
+    returns does not depend on how the nodes were split into updates or processes. Images come by
+    :func:`pyg_gunet.functional.segmentation.image_nodes`: `update(*image_nodes(preds, target))`.
+
+    `ignore_index` leaves nodes out by their true label. A class of that number that is predicted
+    elsewhere is wrong there, and as a class that was predicted it has an IoU of 0; torchmetrics
+    takes the class out of the mean. For their mean IoU average `iou_<class>` without it.
 
     Args:
         num_classes (int): The number of classes `C`, at least 2.
@@ -65,15 +74,7 @@ class SegmentationMetrics(Metric):
         macro_f1: 0.7778
     """
 
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-    plot_lower_bound = 0.0
-    plot_upper_bound = 1.0
-
     confusion: Tensor
-    graph_sums: Tensor
-    graph_counts: Tensor
 
     def __init__(
         self,
@@ -105,7 +106,7 @@ class SegmentationMetrics(Metric):
         self.per_class = per_class
         self.per_graph = per_graph
         self.class_names = None if class_names is None else [str(name) for name in class_names]
-        zeros = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+        zeros = torch.zeros(num_classes, num_classes, dtype=torch.float64)
         self.add_state("confusion", zeros, dist_reduce_fx="sum")
         # A MetricCollection shares the counts of metrics whose states agree after the first update.
         # What decides about the counts must therefore be part of the state.
@@ -116,11 +117,15 @@ class SegmentationMetrics(Metric):
         ]
         self.add_state("settings", torch.tensor(settings, dtype=torch.int64), "max")
         if per_graph:
-            kinds = len(scores(counts_of(zeros)))
-            self.add_state("graph_sums", torch.zeros(kinds, dtype=torch.float64), "sum")
-            self.add_state("graph_counts", torch.zeros(kinds, dtype=torch.int64), "sum")
+            self.add_graph_means(len(scores(counts_of(zeros))))
 
-    def update(self, preds: Tensor, target: Tensor, batch: Tensor | None = None) -> None:
+    def update(
+        self,
+        preds: Tensor,
+        target: Tensor,
+        batch: Tensor | None = None,
+        node_weight: Tensor | None = None,
+    ) -> None:
         r"""Counts some nodes.
 
         Args:
@@ -129,29 +134,32 @@ class SegmentationMetrics(Metric):
             batch (Tensor, optional): The graph of each node `[N]`, sorted; only the scores per
                 graph need it, and without it they take the nodes for one graph.
                 (default: :obj:`None`)
+            node_weight (Tensor, optional): What each node counts `[N]`, as the pixels of a
+                superpixel. (default: 1 each)
 
         Raises:
             ValueError: If a label lies outside `[0, num_classes)` and is not `ignore_index`, a
-                logit is NaN, or the lengths differ.
+                logit is NaN, a weight is negative or not finite, or the lengths differ.
             TypeError: If labels are not integers.
         """
-        self.confusion += confusion_matrix(preds, target, self.num_classes, self.ignore_index)
+        options = (self.num_classes, self.ignore_index)
+        counts = {"confusion": confusion_matrix(preds, target, *options, None, node_weight)}
         if self.per_graph:
             if batch is None:
                 batch = torch.zeros_like(target, dtype=torch.int64)
-            counts = label_counts(preds, target, self.num_classes, self.ignore_index, batch)
-            values = torch.stack(list(scores(counts, self.absent).values()))
-            self.graph_sums += values.nansum(dim=-1)
-            self.graph_counts += (~values.isnan()).sum(dim=-1)
+            per_graph = label_counts(preds, target, *options, batch, node_weight)
+            counts |= self.graph_means(scores(per_graph, self.absent).values())
+        elif batch is not None:
+            with outermost() as values:
+                check_batch(batch, target.size(0), values)
+        self.add(**counts)
 
     def compute(self) -> dict[str, Tensor]:
         """The scores of all nodes seen since the last reset: float64 scalars."""
         counts = counts_of(self.confusion)
         result = scores(counts, self.absent)
-        kinds = list(result)
         if self.per_graph:
-            means = (self.graph_sums / self.graph_counts).unbind()
-            result.update({f"graph_{name}": mean for name, mean in zip(kinds, means, strict=True)})
+            result |= self.means_of_graphs(result)
         if self.per_class:
             values = class_scores(counts, self.absent)
             for kind in ("iou", "accuracy"):
@@ -186,71 +194,11 @@ class SegmentationMetrics(Metric):
             raise ValueError(
                 f"'val' must have shape {list(self.confusion.shape)} (got {list(val.shape)})"
             )
+        whole = val.long()
+        val = whole if bool((whole == val).all()) else val  # 3, not 3.0
         kwargs.setdefault("add_text", self.num_classes <= 10)
         kwargs.setdefault("labels", self._names())
         return plot_confusion_matrix(val, ax=ax, **kwargs)
 
     def _names(self) -> list[str]:
         return self.class_names or [str(label) for label in range(self.num_classes)]
-
-
-class PartIoU(Metric):
-    r"""Category and instance mean IoU of part segmentation, as ShapeNet's benchmark scores it.
-
-    `compute` gives a dictionary of scalars: `instance_iou`, the mean over shapes, and
-    `category_iou`, the mean over categories of the mean over their shapes. An absent part counts 1.
-
-    Args:
-        parts (sequence of sequences of int): The part labels of each category, as the values of
-            PyG's `ShapeNet.seg_classes`.
-        **kwargs (optional): Arguments of :class:`torchmetrics.Metric`.
-
-    Raises:
-        ValueError: If a category has no part, or a part is negative.
-
-    Example:
-        >>> metric = PartIoU(parts=[[0, 1], [2, 3]])
-        >>> preds, target = torch.tensor([0, 0, 1, 2, 2]), torch.tensor([0, 1, 1, 2, 2])
-        >>> metric.update(preds, target, torch.tensor([0, 0, 0, 1, 1]), torch.tensor([0, 1]))
-        >>> {name: float(score) for name, score in metric.compute().items()}
-        {'instance_iou': 0.75, 'category_iou': 0.75}
-    """
-
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-    plot_lower_bound = 0.0
-    plot_upper_bound = 1.0
-
-    sums: Tensor
-    shapes: Tensor
-
-    def __init__(self, parts: Sequence[Sequence[int]], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        check_parts(parts)
-        self.parts = [[int(label) for label in labels] for labels in parts]
-        self.add_state("sums", torch.zeros(len(parts), dtype=torch.float64), "sum")
-        self.add_state("shapes", torch.zeros(len(parts), dtype=torch.int64), "sum")
-
-    def update(self, preds: Tensor, target: Tensor, batch: Tensor, category: Tensor) -> None:
-        r"""Scores some shapes; arguments and errors are those of
-        :func:`pyg_gunet.functional.segmentation.part_iou`.
-
-        Args:
-            preds (Tensor): Part labels `[N]` or logits `[N, C]`.
-            target (Tensor): Part labels `[N]`.
-            batch (Tensor): The shape of each node `[N]`, sorted.
-            category (Tensor): The category of each shape `[B]`.
-        """
-        per_shape = part_iou(preds, target, batch, category, self.parts).per_shape
-        scored = ~per_shape.isnan()
-        category = category[: per_shape.numel()][scored].long()
-        self.sums.index_add_(0, category, per_shape[scored])
-        self.shapes.index_add_(0, category, torch.ones_like(category))
-
-    def compute(self) -> dict[str, Tensor]:
-        """The scores of all shapes seen since the last reset: float64 scalars."""
-        return {
-            "instance_iou": self.sums.sum() / self.shapes.sum(),
-            "category_iou": (self.sums / self.shapes).nanmean(),
-        }
