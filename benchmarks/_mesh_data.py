@@ -164,7 +164,8 @@ def solve(
         change = dt / 2 * (KAPPA * stiffness + carry)
         forward, backward = (weight - change).tocsr(), splu((weight + change).tocsc())
         u = random_field(points, rng, 0.3, 1.0)
-        u = (u - area @ u) / np.sqrt(area @ (u - area @ u) ** 2)
+        u = u - area @ u / area.sum()
+        u = u / np.sqrt(area @ u**2)
         states = [u]
         for _ in range(STEPS):
             for _ in range(SUBSTEPS):

@@ -58,10 +58,17 @@ class OwnGraph(torch.nn.Module):
 
 
 class UNet(torch.nn.Module):
-    """The layout of the Graph U-Net: a convolution per level, skip connections added."""
+    """The layout of the Graph U-Net: a convolution per level, skip connections added. With `latent`
+    an auto-encoder: no skip connections, that many numbers per node of the coarsest level."""
 
-    def __init__(self, inputs: int, hidden: int, outputs: int, depth: int) -> None:
+    def __init__(
+        self, inputs: int, hidden: int, outputs: int, depth: int, latent: int | None = None
+    ) -> None:
         super().__init__()
+        self.latent, self.floats = latent, 0
+        if latent is not None:
+            self.squeeze = torch.nn.Linear(hidden, latent)
+            self.widen = torch.nn.Linear(latent, hidden)
         self.down = torch.nn.ModuleList(
             sage(hidden if i else inputs, hidden) for i in range(depth + 1)
         )
@@ -69,16 +76,31 @@ class UNet(torch.nn.Module):
             sage(hidden, outputs if i == depth - 1 else hidden) for i in range(depth)
         )
 
+    def bottom(self, x: Tensor) -> Tensor:
+        if self.latent is None:
+            return x
+        z = self.squeeze(x)
+        self.floats = z.numel()
+        return self.widen(z).relu()
+
     def climb(self, x: Tensor, skip: Tensor, edges: Tensor, i: int) -> Tensor:
-        x = self.up[i](skip + x, edges)
+        x = self.up[i](skip + x if self.latent is None else x, edges)
         return x.relu() if i < len(self.up) - 1 else x
 
 
 class TopK(UNet):
     """PyG's TopKPooling on the way down, zeros on the way up."""
 
-    def __init__(self, inputs: int, hidden: int, outputs: int, depth: int, ratio: float) -> None:
-        super().__init__(inputs, hidden, outputs, depth)
+    def __init__(
+        self,
+        inputs: int,
+        hidden: int,
+        outputs: int,
+        depth: int,
+        ratio: float,
+        latent: int | None = None,
+    ) -> None:
+        super().__init__(inputs, hidden, outputs, depth, latent)
         self.pools = torch.nn.ModuleList(pyg.TopKPooling(hidden, ratio) for _ in range(depth))
 
     def forward(self, batch) -> Tensor:  # noqa: ANN001
@@ -89,6 +111,7 @@ class TopK(UNet):
             x, edges, _, graph, perm, _ = pool(x, edges, batch=graph)
             left.append((skip, before, perm))
             x = conv(x, edges).relu()
+        x = self.bottom(x)
         for i, (skip, edges, perm) in enumerate(reversed(left)):
             wide = torch.zeros_like(skip).index_copy(0, perm, x)
             x = self.climb(wide, skip, edges, i)
@@ -107,6 +130,7 @@ class Fixed(UNet):
             x = _product(batch, f"reduce_{{}}_{level}", (nodes, x.size(0)), x)
             edges = batch[f"level_index_{level}"]
             x = conv(x, edges).relu()
+        x = self.bottom(x)
         for i, (skip, edges) in enumerate(reversed(left)):
             name = f"lift_{{}}_{len(left) - i}"
             x = self.climb(_product(batch, name, (skip.size(0), x.size(0)), x), skip, edges, i)
@@ -171,7 +195,7 @@ def parameters(model: torch.nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def fit_width(system: System, inputs: int, outputs: int, target: int) -> int:
+def fit_width(make: Callable[[int], torch.nn.Module], target: int) -> int:
     """The width whose number of parameters comes closest to `target`.
 
     Raises:
@@ -179,7 +203,7 @@ def fit_width(system: System, inputs: int, outputs: int, target: int) -> int:
     """
     counts = {}
     for width in range(4, 257):
-        counts[width] = parameters(system.make(inputs, width, outputs))
+        counts[width] = parameters(make(width))
         if counts[width] > target:
             break
     width = min(counts, key=lambda w: abs(counts[w] - target))

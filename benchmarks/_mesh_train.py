@@ -4,19 +4,16 @@ its step. Called by ``mesh_physics.py`` with the run as JSON; the last line prin
 
 from __future__ import annotations
 
-import json
-import resource
 import statistics
 import sys
 import time
-import warnings
 from typing import Any
 
 import torch
 from _common import PeakMemory
 from _mesh_data import meshes
 from _mesh_models import SYSTEMS, fit_width, parameters, target_parameters
-from _ours import Unsupported
+from _runs import serve
 from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
@@ -101,7 +98,7 @@ def load(run: dict[str, Any], sizes: tuple[int, int], count: int, seed: int) -> 
 
 def make(run: dict[str, Any], inputs: int) -> tuple[torch.nn.Module, int]:
     system = SYSTEMS[run["system"]]
-    width = fit_width(system, inputs, 1, target_parameters(inputs, 1))
+    width = fit_width(lambda w: system.make(inputs, w, 1), target_parameters(inputs, 1))
     torch.manual_seed(run["seed"])
     return system.make(inputs, width, 1), width
 
@@ -177,23 +174,12 @@ def measure(run: dict[str, Any]) -> dict[str, Any]:
         "step_seconds": statistics.median(seconds[1:]),
         "forward_seconds": forward,
         "step_mb": memory.mb,
-        "failed": "",
     }
 
 
-def main() -> None:
-    run = json.loads(sys.argv[1])
-    if run["memory"]:
-        limit = int(run["memory"] * 2**30)
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    torch.set_num_threads(run["threads"])
-    warnings.filterwarnings("ignore")
-    try:
-        out = measure(run) if "size" in run else train(run)
-    except (Unsupported, ModuleNotFoundError) as error:  # not a result: nothing was tried
-        out = {"skipped": str(error)}
-    print(json.dumps(out))
+def work(run: dict[str, Any]) -> dict[str, Any]:
+    return measure(run) if "size" in run else train(run)
 
 
 if __name__ == "__main__":
-    main()
+    serve(work)

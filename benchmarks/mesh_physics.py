@@ -21,19 +21,18 @@ drops those first.
 
 from __future__ import annotations
 
-import csv
-import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
 from _common import parser, record, table, write_json
 from _mesh_data import PROBLEMS
 from _mesh_models import SYSTEMS
+from _mesh_train import work
+from _runs import attempt, child, resume
 
 RESULTS = Path(__file__).parent / "results" / "mesh_physics.csv"
 CHILD = Path(__file__).parent / "_mesh_train.py"
@@ -56,39 +55,8 @@ FIELDS = (
 )
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Aside, then renamed: a run that is cut off loses no other."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".part")
-    with aside.open("w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(aside, path)
-
-
-def child(run: dict[str, Any], python: str, timeout: float) -> dict[str, Any]:
-    """The result of one run, or why there is none."""
-    command = [python, str(CHILD), json.dumps(run)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
-    except subprocess.TimeoutExpired:
-        return {"failed": f"more than {timeout:g} s"}
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or [""])[-1]
-        return {"failed": f"exit {done.returncode}: {last[:200]}"}
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-def runs(args) -> list[dict[str, Any]]:  # noqa: ANN001
-    """All runs in order: every system once before the second seed."""
+def runs(args) -> list[tuple[dict[str, Any], str]]:  # noqa: ANN001
+    """All runs in order, every system once before the second seed, with their Python."""
     shared = {"root": args.root, "threads": args.threads, "memory": args.memory}
     systems = args.system or list(SYSTEMS)
     out: list[dict[str, Any]] = []
@@ -103,7 +71,8 @@ def runs(args) -> list[dict[str, Any]]:  # noqa: ANN001
         for system in systems:
             run = {"case": f"speed {size}", "problem": "poisson", "system": system, "seed": 0}
             out.append({**run, **shared, "size": size, "repeats": args.repeats})
-    return out
+    pythons = {True: args.peer_python, False: sys.executable}
+    return [(run, pythons[SYSTEMS[run["system"]].peer]) for run in out]
 
 
 def report(rows: list[dict[str, str]]) -> list[dict[str, Any]]:
@@ -148,7 +117,8 @@ def report(rows: list[dict[str, str]]) -> list[dict[str, Any]]:
                 for metric in ("step_seconds", "step_mb") if mine else ():
                     value = float(mine[0][metric])
                     records.append(record("mesh_physics", case, system, metric, value, None, 1))
-            body.append(cells)
+            if any(cells[1:]):
+                body.append(cells)
         print("\nseconds and peak MB of a training step on one mesh of this many nodes\n")
         print(table(["system", *map(str, speed)], body))
     for row in rows:
@@ -189,20 +159,12 @@ def main() -> None:
     if args.name not in (None, "speed", *PROBLEMS):
         p.error(f"'name' must be one of speed, {', '.join(PROBLEMS)} (got {args.name!r})")
     args.root = args.root or scratch.name
-    rows = [row for row in read(args.csv) if not (args.retry and row["failed"])]
-    done = {tuple(row[field] for field in KEY) for row in rows}
-    for run in [] if args.table else runs(args):
-        if tuple(str(run[field]) for field in KEY) in done:
-            continue
-        python = args.peer_python if SYSTEMS[run["system"]].peer else sys.executable
-        result = child(run, python, args.timeout)
-        if "skipped" in result:
-            print(f"skipped: {run['case']}, {run['system']}: {result['skipped']}", flush=True)
-            continue
-        row = {field: result.get(field, run.get(field, "")) for field in FIELDS}
-        rows.append({key: str(value) for key, value in row.items()})
-        write(args.csv, rows)
-        print(*(f"{k}={v}" for k, v in rows[-1].items() if v), flush=True)
+    todo = [] if args.table else runs(args)
+    one = child(CHILD, args.timeout)
+    if args.quick:  # a process each would take most of the time
+        warnings.filterwarnings("ignore")
+        one = lambda run, python: attempt(work, run)  # noqa: E731
+    rows = resume(args.csv, KEY, FIELDS, todo, one, args.retry)
     write_json(args.json, report(rows))
 
 

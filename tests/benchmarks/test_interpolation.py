@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from tests.conftest import random_graph
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="no benchmarks beside the tests")
-
 
 @pytest.fixture
-def module(monkeypatch):
-    monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
+def module():
     import _interpolation
 
     return _interpolation
