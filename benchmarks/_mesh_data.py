@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,16 +43,25 @@ def meshes(
     if problem not in PROBLEMS:
         raise ValueError(f"'problem' must be one of {', '.join(PROBLEMS)} (got {problem!r})")
     name = f"{problem}-{sizes[0]}-{sizes[1]}-{count}-{seed}-v{VERSION}.pt"
-    path = Path(root) / "mesh_physics" / name
-    if path.exists():
-        return torch.load(path, weights_only=True)
     key = f"{problem} {sizes} {seed}"
     start = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "little")
-    made = []
-    for i in range(count):
-        rng = np.random.default_rng((start, i))
-        size = float(np.exp(rng.uniform(*np.log(sizes))))
-        made.append(solve(problem, *triangulate(size, rng), rng))
+
+    def make() -> list[Mesh]:
+        made = []
+        for i in range(count):
+            rng = np.random.default_rng((start, i))
+            size = float(np.exp(rng.uniform(*np.log(sizes))))
+            made.append(solve(problem, *triangulate(size, rng), rng))
+        return made
+
+    return cached(Path(root) / "mesh_physics" / name, make)
+
+
+def cached(path: Path, make: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """What `make` makes, kept in a file; written aside, so that no reader sees half of it."""
+    if path.exists():
+        return torch.load(path, weights_only=True)
+    made = make()
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(f".{os.getpid()}")
     torch.save(made, aside)

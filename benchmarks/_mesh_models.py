@@ -169,7 +169,6 @@ LADDER = {
     "ours: +reduce": Words("spread", "mean", "two_hop", "zero"),
     "ours: +lift": Words("spread", "mean", "two_hop", "interpolate"),
     "ours: +connect": Words("spread", "mean", "contract", "interpolate"),
-    "ours: galerkin": Words("spread", "mean", "galerkin", "interpolate"),
     "ours: -select": Words("topk", "mean", "contract", "interpolate"),
     "ours: -reduce": Words("spread", "keep", "contract", "interpolate"),
     "ours: -lift": Words("spread", "mean", "contract", "zero"),

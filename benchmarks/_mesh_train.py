@@ -7,11 +7,13 @@ from __future__ import annotations
 import statistics
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
 from _common import PeakMemory
-from _mesh_data import meshes
+from _mesh_data import VERSION, cached, meshes
+from _mesh_levels import MeshData
 from _mesh_models import SYSTEMS, fit_width, parameters, target_parameters
 from _runs import serve
 from torch import Tensor
@@ -90,10 +92,18 @@ def _variation(values: list[Tensor]) -> float:
 
 
 def load(run: dict[str, Any], sizes: tuple[int, int], count: int, seed: int) -> list[Data]:
-    """The meshes as the system of this run takes them."""
-    levels = SYSTEMS[run["system"]].levels
+    """The meshes as the system of this run takes them. Levels of a peer are kept on disk: it may
+    take minutes per mesh."""
+    system = SYSTEMS[run["system"]]
     data = [Data(**mesh) for mesh in meshes(run["problem"], sizes, count, seed, run["root"])]
-    return data if levels is None else [levels(mesh) for mesh in data]
+    if system.levels is None:
+        return data
+    if not system.peer:
+        return [system.levels(mesh) for mesh in data]
+    name = "-".join(map(str, (run["problem"], *sizes, count, seed, VERSION, run["system"])))
+    path = Path(run["root"]) / "mesh_physics" / "levels" / f"{name.replace(' ', '_')}.pt"
+    kept = cached(path, lambda: [system.levels(mesh).to_dict() for mesh in data])
+    return [MeshData(**mesh) for mesh in kept]
 
 
 def make(run: dict[str, Any], inputs: int) -> tuple[torch.nn.Module, int]:

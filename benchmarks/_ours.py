@@ -1,5 +1,5 @@
 """The one place where the newer benchmarks name the package's models: the four words in, a module
-out. Words that this version of the package does not know yet raise :class:`Unsupported`."""
+out. Levels that hang on the graph alone are made once per graph."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from pyg_gunet import GraphUNet, GraphUNetAutoEncoder
-
-
-class Unsupported(ValueError):
-    """A word that this version of the package has no value for."""
+from pyg_gunet.transforms import Coarsen
 
 
 class Words(NamedTuple):
@@ -23,9 +20,6 @@ class Words(NamedTuple):
     connect: str = "contract"
     lift: str = "interpolate"
 
-    def __str__(self) -> str:
-        return ",".join(self)
-
 
 Conv = Callable[[int, int], torch.nn.Module]
 
@@ -33,52 +27,24 @@ Conv = Callable[[int, int], torch.nn.Module]
 def unet(
     inputs: int, hidden: int, outputs: int, depth: int, ratio: float, words: Words, conv: Conv
 ) -> torch.nn.Module:
-    """Called as ``model(x, edge_index, batch)``."""
-    if words.reduce != "keep" or words.lift != "zero":
-        raise Unsupported(f"'reduce' and 'lift' must be 'keep' and 'zero' (got {words})")
-    if words.connect not in ("induced", "two_hop", "sampled"):
-        raise Unsupported(f"'connect' must be 'induced', 'two_hop' or 'sampled' (got {words})")
-    return GraphUNet(
-        inputs,
-        hidden,
-        outputs,
-        depth,
-        ratio,
-        conv=conv,
-        select=words.select,
-        connect=words.connect,
-        quantiles=1 if words.select == "spread" else None,
-    )
+    """Called as ``model(x, graph(batch), batch.batch)``."""
+    return GraphUNet(inputs, hidden, outputs, depth, ratio, conv=conv, **words._asdict())
 
 
 def auto_encoder(
     inputs: int, hidden: int, latent: int, depth: int, ratios: list[float], words: Words
 ) -> torch.nn.Module:
-    """Called as ``model(x, edge_index, batch)``; ``model.encode(...)`` gives the latent first."""
-    if words.reduce != "keep" or words.connect not in ("induced", "two_hop", "sampled"):
-        raise Unsupported(f"'reduce' must be 'keep', 'connect' makes no {words.connect!r} yet")
-    lift = {"zero": "zero", "nearest": "nearest", "propagate": "propagate"}.get(words.lift)
-    if lift is None:
-        raise Unsupported(f"'lift' must be 'zero', 'nearest' or 'propagate' (got {words})")
-    return GraphUNetAutoEncoder(
-        inputs,
-        hidden,
-        latent,
-        depth,
-        ratios,
-        select=words.select,
-        connect=words.connect,
-        fill=lift,
-        quantiles=1 if words.select == "spread" else None,
-    )
+    """Called likewise; ``model.encode(...)`` gives the latent first."""
+    return GraphUNetAutoEncoder(inputs, hidden, latent, depth, ratios, **words._asdict())
 
 
-def prepared(mesh: Data, depth: int, ratio: float, words: Words) -> Data:
-    """The mesh with what the models may have made once: nothing in this version."""
-    del depth, ratio, words
-    return mesh
+def prepared(data: Data, depth: int, ratio: float | list[float], words: Words) -> Data:
+    """The graph with its levels, where `select` does not read features."""
+    if words.select != "spread":
+        return data
+    return Coarsen(depth, ratio, words.connect)(data)
 
 
 def graph(batch) -> Tensor:  # noqa: ANN001
-    """What stands in the place of `edge_index` in a batch of prepared meshes."""
-    return batch.edge_index
+    """What stands in the place of `edge_index` for a batch of prepared graphs."""
+    return batch.hierarchy() if hasattr(batch, "hierarchy") else batch.edge_index
