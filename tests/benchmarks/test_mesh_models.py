@@ -250,3 +250,20 @@ def test_a_run_that_breaks_says_why(tmp_path):
     assert child(script, 0.2)({}, sys.executable) == {"failed": "more than 0.2 s"}
     script.write_text("print('first'); print('{\"mse\": 2}')")
     assert child(script, 60)({}, sys.executable) == {"mse": 2}
+
+
+def test_a_peer_that_is_missing_is_skipped_and_nothing_else():
+    from _runs import attempt
+
+    def work(run):
+        __import__(run["needs"])
+        return {"mse": 1}
+
+    assert attempt(work, {"needs": "json"}) == {"failed": "", "mse": 1}
+
+    def lacks(run):
+        raise ModuleNotFoundError("No module named 'tgp.poolers'", name="tgp.poolers")
+
+    assert attempt(lacks, {}) == {"skipped": "No module named 'tgp.poolers'"}
+    with pytest.raises(ModuleNotFoundError, match="not_a_peer"):
+        attempt(work, {"needs": "not_a_peer"})
