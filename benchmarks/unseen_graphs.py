@@ -5,8 +5,9 @@ the folder `--root` with coordinates and normals, tested on four that are held o
 has 1, 0.5 or 0.25 floats per node: a pooling keeps as many nodes as have room for their raw
 features. Harmonic and biharmonic interpolation and the spectral low-pass (:mod:`_interpolation`)
 get as many floats; the variance is what no floats leave. Bi-stride and NDP pooling keep about a
-half each time: their floats come from the width of the latent, and are printed. All systems have the parameters of a
-U-Net of width 64 (10%), Adam at 1e-3 with a cosine; ``untrained`` is the error before training.
+half each time: their floats come from the width of the latent, and are printed. All systems have
+the parameters of a U-Net of width 64 (10%), Adam at 1e-3 with a cosine; ``untrained`` is the error
+before training.
 
 Every run is a line of the CSV file and is not repeated: start again to resume.
 
