@@ -6,6 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyg_gunet.critic import (
+        Estimate,
+        KLCritic,
+        MutualInformationCritic,
+        TelescopingCritic,
+        estimate_kl,
+        estimate_mi,
+        fit_critic,
+    )
     from pyg_gunet.data import load
     from pyg_gunet.functional.interpolate import prolongation
     from pyg_gunet.functional.sampled import sampled_two_hop
@@ -28,13 +37,6 @@ if TYPE_CHECKING:
     )
     from pyg_gunet.networks import draw_hierarchy, hierarchy_to_networkx
     from pyg_gunet.nn.autoencoder import GraphUNetAutoEncoder
-    from pyg_gunet.nn.critic import (
-        Estimate,
-        KLCritic,
-        MutualInformationCritic,
-        TelescopingCritic,
-        fit_critic,
-    )
     from pyg_gunet.nn.loss import BorderWeightedCrossEntropy, DiceLoss, FocalLoss
     from pyg_gunet.nn.masked import MaskedAutoEncoder
     from pyg_gunet.nn.pool import GPool, GUnpool, PoolOutput
@@ -62,7 +64,7 @@ _HOME = {
     "BoundaryMetrics": "pyg_gunet.metrics",
     "Coarsen": "pyg_gunet.transforms",
     "DiceLoss": "pyg_gunet.nn.loss",
-    "Estimate": "pyg_gunet.nn.critic",
+    "Estimate": "pyg_gunet.critic",
     "FocalLoss": "pyg_gunet.nn.loss",
     "GPool": "pyg_gunet.nn.pool",
     "GUnpool": "pyg_gunet.nn.pool",
@@ -71,24 +73,26 @@ _HOME = {
     "HierarchicalReadout": "pyg_gunet.nn.readout",
     "Hierarchy": "pyg_gunet.graph.level",
     "InstanceMetrics": "pyg_gunet.metrics",
-    "KLCritic": "pyg_gunet.nn.critic",
+    "KLCritic": "pyg_gunet.critic",
     "Level": "pyg_gunet.graph.level",
     "MaskedAutoEncoder": "pyg_gunet.nn.masked",
     "MixedGraphUNet": "pyg_gunet.nn.recipes",
-    "MutualInformationCritic": "pyg_gunet.nn.critic",
+    "MutualInformationCritic": "pyg_gunet.critic",
     "OfficialGraphUNet": "pyg_gunet.nn.recipes",
     "PartIoU": "pyg_gunet.metrics",
     "PoolOutput": "pyg_gunet.nn.pool",
     "SegmentationMetrics": "pyg_gunet.metrics",
     "SegmentationUNet": "pyg_gunet.nn.segmentation",
     "SuperpixelMetrics": "pyg_gunet.metrics",
-    "TelescopingCritic": "pyg_gunet.nn.critic",
+    "TelescopingCritic": "pyg_gunet.critic",
     "ToGrid": "pyg_gunet.transforms",
     "ToSuperpixels": "pyg_gunet.transforms",
     "VariationalAutoEncoder": "pyg_gunet.nn.variational",
     "confusion_matrix": "pyg_gunet.functional.segmentation",
     "draw_hierarchy": "pyg_gunet.networks",
-    "fit_critic": "pyg_gunet.nn.critic",
+    "estimate_kl": "pyg_gunet.critic",
+    "estimate_mi": "pyg_gunet.critic",
+    "fit_critic": "pyg_gunet.critic",
     "frequency_weighted_iou": "pyg_gunet.functional.segmentation",
     "hierarchy_to_networkx": "pyg_gunet.networks",
     "load": "pyg_gunet.data",
@@ -136,6 +140,8 @@ __all__ = [
     "VariationalAutoEncoder",
     "confusion_matrix",
     "draw_hierarchy",
+    "estimate_kl",
+    "estimate_mi",
     "fit_critic",
     "frequency_weighted_iou",
     "hierarchy_to_networkx",

@@ -22,7 +22,7 @@ from pyg_gunet import (
     pixel_accuracy,
 )
 from pyg_gunet.functional import divergence
-from pyg_gunet.functional.divergence import PairScores
+from pyg_gunet.critic import PairScores
 from pyg_gunet.functional.segmentation import instances_found, part_iou
 from tests.fuzz.engine import Call
 from tests.fuzz.values import Kind, anything, choices, flags, ints, numbers, tensors

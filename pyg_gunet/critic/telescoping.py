@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyg_gunet.functional.divergence import Estimate, nce_loss, two_sample_readout
-from pyg_gunet.functional.divergence._checks import full_precision
-from pyg_gunet.nn.critic.kl import draw, evaluating, split_rows
-from pyg_gunet.nn.critic.network import Standardize
+from pyg_gunet.critic.checks import full_precision
+from pyg_gunet.critic.network import Standardize, evaluating
+from pyg_gunet.critic.objective import nce_loss
+from pyg_gunet.critic.readout import Estimate, two_sample_readout
 from pyg_gunet.validate import (
     check_choice,
     check_features,
@@ -53,6 +53,7 @@ class TelescopingCritic(torch.nn.Module):
         torch.Size([5])
     """
 
+    paired = True
     shares: Tensor
 
     def __init__(
@@ -85,7 +86,8 @@ class TelescopingCritic(torch.nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        r"""Resets all learnable parameters."""
+        r"""Resets all learnable parameters, and what was fitted to data."""
+        self.norm.reset()
         for weight, bias in zip(self.weights, self.biases):
             bound = weight.size(1) ** -0.5
             torch.nn.init.uniform_(weight, -bound, bound)
@@ -158,22 +160,6 @@ class TelescopingCritic(torch.nn.Module):
     def prepare(self, batches: list[tuple[Tensor, ...]]) -> None:
         r"""Fits the input scaling to training batches ``[(x, y), ...]``."""
         self.norm.fit(torch.cat([torch.cat([x, y], dim=1) for x, y in batches]))
-
-    def split(
-        self, data: tuple[Tensor, ...], share: float, generator: torch.Generator | None = None
-    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        r"""Splits pairs ``(x, y)`` at random into a training and a held-out part."""
-        x, y = data
-        rest, held = split_rows(torch.arange(x.size(0)), share, generator)
-        return tuple((x[i.to(x.device)], y[i.to(y.device)]) for i in (rest, held))  # type: ignore
-
-    def minibatch(
-        self, data: tuple[Tensor, ...], size: int, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, ...]:
-        r"""Draws `size` pairs with replacement."""
-        x, y = data
-        index = draw(x.size(0), size, x.device, generator)
-        return x[index], y[index]
 
     def __repr__(self) -> str:
         return (

@@ -10,9 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyg_gunet.functional.divergence import pair_readout
-from pyg_gunet.nn.critic import KLCritic, MutualInformationCritic, fit_critic
-from tests.nn.critics import node_pairs, scramble
+from pyg_gunet.critic import KLCritic, MutualInformationCritic, fit_critic, pair_readout
+from tests.critic.critics import node_pairs, scramble
 
 HEADS = ["separable", "bilinear", "concat"]
 
@@ -93,9 +92,7 @@ def test_chunks_give_the_same_loss_gradient_and_reading(
     loss, grads = critic.loss(x, y, batch), None
     grads = torch.autograd.grad(loss, inputs)
     read = critic.estimate(x, y, batch, readout="dv")
-    monkeypatch.setattr(
-        "pyg_gunet.nn.critic.mutual_information.CHUNK", 64 if head == "concat" else 24
-    )
+    monkeypatch.setattr("pyg_gunet.critic.mutual_information.CHUNK", 64 if head == "concat" else 24)
     assert len(list(critic._chunks(x, y, torch.arange(len(x))))) > 1
     chunked = critic.loss(x, y, batch)
     torch.testing.assert_close(chunked, loss)
@@ -243,7 +240,7 @@ def test_memory_of_forty_thousand_nodes_and_256_graphs() -> None:
     assert resource
     code = """
 import resource, torch
-from pyg_gunet.nn.critic import MutualInformationCritic
+from pyg_gunet.critic import MutualInformationCritic
 torch.manual_seed(0)
 critic = MutualInformationCritic(16, 16)
 def sample(n, b):

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pyg_gunet.functional.divergence import PairScores, nce_loss
-from pyg_gunet.functional.divergence.readout import wide
-from pyg_gunet.nn.critic.kl import evaluating
-from pyg_gunet.nn.critic.network import Calibration
+from pyg_gunet.critic.network import Calibration, evaluating
+from pyg_gunet.critic.objective import nce_loss
+from pyg_gunet.critic.pairs import PairScores
+from pyg_gunet.critic.readout import wide
+from pyg_gunet.critic.sampling import Batch, Sampler
 from pyg_gunet.validate import check_generator, check_number, check_positive_int
 
-Batch = tuple[Tensor, ...]
 # Deviations of slope (from 1) and offset (from 0) that calibration expects: where held-out data say
 # little, as where P and Q hardly overlap, the trained log-ratio stands.
 CALIBRATION_PRIOR = (0.1, 1.0)
@@ -59,6 +59,8 @@ def fit_critic(
     max_norm: float = 1.0,
     evaluations: int = 20,
     patience: int | None = 10,
+    cluster: Tensor | Sequence[Tensor | None] | None = None,
+    progress: Callable[[int, float], bool | None] | None = None,
     generator: torch.Generator | None = None,
 ) -> FitResult:
     r"""Trains a critic by Adam with a cosine decay of the learning rate to zero, clipped gradients,
@@ -71,8 +73,7 @@ def fit_critic(
 
     Args:
         critic (torch.nn.Module): A :class:`KLCritic`, :class:`MutualInformationCritic` or
-            :class:`TelescopingCritic`; anything with their ``loss``, ``prepare``, ``split`` and
-            ``minibatch``.
+            :class:`TelescopingCritic`; anything with their ``loss``, ``prepare`` and ``paired``.
         sample (Callable or Tuple[Tensor, ...]): A function that draws a fresh batch, the arguments
             of ``critic.loss``; or the arguments for a whole data set, from which minibatches are
             drawn.
@@ -89,6 +90,12 @@ def fit_critic(
         evaluations (int): How often the held-out loss is taken. (default: ``20``)
         patience (int, optional): Stop after so many held-out losses in a row without a new best;
             ``None`` never stops. (default: ``10``)
+        cluster (Tensor or Sequence[Tensor or None], optional): A cluster id per pair, or a tensor
+            of them for `p` and one for `q`: what depends on each other, the nodes of one graph say,
+            is then trained on or held out as a whole. Graphs of a `batch` are whole by themselves.
+            (default: ``None``)
+        progress (Callable, optional): Called with the step and the held-out loss at every
+            evaluation; ends the training by returning ``True``. (default: ``None``)
         generator (torch.Generator, optional): Source of the splits and minibatches, on the CPU.
             (default: ``None``, the global one)
 
@@ -100,7 +107,7 @@ def fit_critic(
         ValueError: If an argument is out of range or the held-out loss is not finite at the start.
 
     Example:
-        >>> from pyg_gunet.nn.critic import KLCritic
+        >>> from pyg_gunet.critic import KLCritic
         >>> _ = torch.manual_seed(0)
         >>> critic = KLCritic(1, hidden_channels=16)
         >>> fit = fit_critic(critic, lambda: (torch.randn(128, 1) + 1, torch.randn(128, 1)), 300)
@@ -108,7 +115,7 @@ def fit_critic(
         >>> round(float(estimate.value), 1)  # truth 0.5
         0.5
     """
-    for method in ("loss", "prepare", "split", "minibatch"):
+    for method in ("loss", "prepare"):
         if not isinstance(critic, torch.nn.Module) or not callable(getattr(critic, method, None)):
             raise TypeError(
                 f"'critic' must be a module with the methods of KLCritic (got {critic!r:.80} "
@@ -123,7 +130,7 @@ def fit_critic(
     check_number(lr, "lr", 0.0)
     check_number(weight_decay, "weight_decay", 0.0)
     check_number(max_norm, "max_norm", 0.0)
-    draw, held, seen = _sources(critic, sample, val, val_ratio, batch_size, generator)
+    draw, held, seen = _sources(critic, sample, val, val_ratio, batch_size, cluster, generator)
     critic.prepare(seen)  # type: ignore[operator]
     calibration = getattr(critic, "calibration", None)
     if calibration is not None:
@@ -145,8 +152,9 @@ def fit_critic(
     curve = [(0, best_loss)]
     every = max(steps // evaluations, 1)
     step, waited = 0, 0
-    training = critic.training
-    critic.train()
+    modes = [(module, module.training) for module in critic.modules()]
+    if not critic.training:  # else what is frozen by `.eval()` inside stays frozen
+        critic.train()
     while step < steps:
         optimizer.zero_grad(set_to_none=True)
         critic.loss(*draw()).backward()  # type: ignore[operator]
@@ -158,16 +166,18 @@ def fit_critic(
             continue
         loss = _held_out_loss(critic, held)
         curve.append((step, loss))
+        stop = bool(progress(step, loss)) if progress is not None else False
         waited += 1
         if loss < best_loss:
             best_step, best_loss, waited = step, loss, 0
             best = copy.deepcopy(critic.state_dict())
-        if patience is not None and waited >= patience:
+        if stop or (patience is not None and waited >= patience):
             break
     critic.load_state_dict(best)
     if calibration is not None:
         _calibrate(critic, calibration, held)
-    critic.train(training)
+    for module, training in modes:
+        module.training = training
     return FitResult(step, best_step, best_loss, curve)
 
 
@@ -177,9 +187,11 @@ def _sources(
     val: list[Batch] | Batch | None,
     val_ratio: float,
     batch_size: int,
+    cluster: Tensor | Sequence[Tensor | None] | None,
     generator: torch.Generator | None,
 ) -> tuple[Callable[[], Batch], list[Batch], list[Batch]]:
     """A draw of training batches, the held-out batches, and training data for the moments."""
+    paired = bool(getattr(critic, "paired", False))
     if callable(sample):
         held = [sample() for _ in range(32)] if val is None else _as_list(val)
         return sample, held, [sample() for _ in range(64)]
@@ -194,15 +206,18 @@ def _sources(
             f"(got {[list(x.shape) for x in sample]})"
         )
     data = tuple(sample)
+    sampler = Sampler(data, paired, cluster, generator)
     if val is None:
         check_number(val_ratio, "val_ratio", 0.0, 1.0)
         if not 0 < val_ratio < 1:
             raise ValueError(f"'val_ratio' must lie in (0, 1) (got {val_ratio!r})")
-        data, held_part = critic.split(data, val_ratio, generator)  # type: ignore[operator]
+        # A pair alone has no negative: two on either side.
+        data, held_part = sampler.split(val_ratio, 2 if paired and sampler.sizes[0] > 3 else 1)
         held = [held_part]
+        sampler = Sampler(data, paired, None, generator)
     else:
         held = _as_list(val)
-    return lambda: critic.minibatch(data, batch_size, generator), held, [data]  # type: ignore
+    return lambda: sampler.minibatch(batch_size), held, [data]
 
 
 def _as_list(val: list[Batch] | Batch) -> list[Batch]:

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from pyg_gunet.nn.critic import KLCritic, fit_critic
-from tests.nn.critics import scramble
+from pyg_gunet.critic import KLCritic, fit_critic
+from tests.critic.critics import scramble
 
 
 @pytest.fixture(autouse=True)

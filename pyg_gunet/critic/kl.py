@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from pyg_gunet.functional.divergence import (
-    Estimate,
-    dv_loss,
-    infonce_loss,
-    log_mean_exp,
-    nce_loss,
-    two_sample_readout,
-)
-from pyg_gunet.functional.divergence._checks import full_precision
-from pyg_gunet.functional.divergence.objective import check_nu
-from pyg_gunet.nn.critic.network import MLP, Calibration, GaussianBase, Standardize
+from pyg_gunet.critic.checks import full_precision
+from pyg_gunet.critic.network import MLP, Calibration, GaussianBase, Standardize, evaluating
+from pyg_gunet.critic.objective import check_nu, dv_loss, infonce_loss, log_mean_exp, nce_loss
+from pyg_gunet.critic.readout import Estimate, two_sample_readout
 from pyg_gunet.validate import (
     check_choice,
     check_features,
@@ -76,6 +69,7 @@ class KLCritic(torch.nn.Module):
         (torch.Size([5]), torch.Size([7]))
     """
 
+    paired = False
     log_mean: Tensor
 
     def __init__(
@@ -105,9 +99,11 @@ class KLCritic(torch.nn.Module):
         self.register_buffer("log_mean", torch.tensor(math.nan))
 
     def reset_parameters(self) -> None:
-        r"""Resets all learnable parameters."""
+        r"""Resets all learnable parameters, and what was fitted to data."""
         self.net.reset_parameters()
-        self.calibration.reset()
+        for part in (self.norm, self.calibration, self.base):
+            if part is not None:
+                part.reset()
         self.log_mean.fill_(math.nan)
 
     def log_ratio(self, x: Tensor) -> Tensor:
@@ -117,8 +113,7 @@ class KLCritic(torch.nn.Module):
             return self._log_ratio(x)
 
     def _log_ratio(self, x: Tensor) -> Tensor:
-        r = self.net(self.norm(x)).squeeze(-1)
-        r = full_precision(r)
+        r = full_precision(self.net(self.norm(x)).squeeze(-1))
         r = r if self.base is None else r + self.base(x)
         r = DV_LIMIT * torch.tanh(r / DV_LIMIT) if self.objective == "dv" else r
         return self.calibration(r)
@@ -172,7 +167,7 @@ class KLCritic(torch.nn.Module):
             p (Tensor): Samples of :math:`P` the critic was not trained on, [n, in_channels].
             q (Tensor): Samples of :math:`Q` the critic was not trained on, [m, in_channels].
             readout (str): ``'classifier'``, ``'dv'``, ``'nwj'``, ``'smile'`` or ``'infonce'``, see
-                :func:`pyg_gunet.functional.divergence.two_sample_readout`.
+                :func:`pyg_gunet.critic.two_sample_readout`.
                 (default: ``'classifier'``)
             direction (str): ``'forward'`` :math:`\mathrm{KL}(P\|Q)`, ``'reverse'``
                 :math:`\mathrm{KL}(Q\|P)` or ``'jeffreys'``, their sum. (default: ``'forward'``)
@@ -203,14 +198,11 @@ class KLCritic(torch.nn.Module):
         `z`, but not the weights of the critic, which minimises :meth:`loss` instead."""
         with outermost() as values:
             check_features(z, self.in_channels, values, "z")
-            trained = [p for p in self.parameters() if p.requires_grad]
-            for param in trained:
-                param.requires_grad_(False)
-            try:
-                return self._log_ratio(z).mean()
-            finally:
-                for param in trained:
-                    param.requires_grad_(True)
+            # A copy that shares detached weights: the critic itself, which may be in another loss
+            # or thread meanwhile, is not touched; `functional_call` would swap its parameters.
+            shared = {id(p): p.detach() for p in self.parameters()}
+            shared.update((id(b), b) for b in self.buffers())
+            return copy.deepcopy(self, shared)._log_ratio(z).mean()
 
     @torch.no_grad()
     def prepare(self, batches: list[tuple[Tensor, ...]]) -> None:
@@ -220,48 +212,8 @@ class KLCritic(torch.nn.Module):
         if self.base is not None:
             self.base.fit(p, q)
 
-    def split(
-        self, data: tuple[Tensor, ...], share: float, generator: torch.Generator | None = None
-    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        r"""Splits samples ``(p, q)`` at random into a training and a held-out part."""
-        p, q = data
-        return tuple(zip(*(split_rows(x, share, generator) for x in (p, q))))  # type: ignore
-
-    def minibatch(
-        self, data: tuple[Tensor, ...], size: int, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, ...]:
-        r"""Draws `size` samples of each side, with replacement."""
-        return tuple(x[draw(x.size(0), size, x.device, generator)] for x in data)
-
     def __repr__(self) -> str:
         return (
             f"{self.__class__.__name__}({self.in_channels}, {self.hidden_channels}, "
             f"objective={self.objective!r})"
         )
-
-
-class evaluating:
-    """Puts a module into evaluation mode for a while."""
-
-    def __init__(self, module: torch.nn.Module) -> None:
-        self.module = module
-
-    def __enter__(self) -> None:
-        self.training = self.module.training
-        self.module.eval()
-
-    def __exit__(self, *exc: Any) -> None:
-        self.module.train(self.training)
-
-
-def draw(n: int, size: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
-    """Indices of a random batch; on the CPU, so that one seed means one batch on every device."""
-    return torch.randint(n, (size,), generator=generator).to(device)
-
-
-def split_rows(x: Tensor, share: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """A random split of rows, `share` of them (at least one) in the second part."""
-    n = x.size(0)
-    held = min(max(round(n * share), 1), n - 1)
-    perm = torch.randperm(n, generator=generator).to(x.device)
-    return x[perm[held:]], x[perm[:held]]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pyg_gunet.nn.critic import InfoMaxTerm, PriorTerm
+from pyg_gunet.critic import InfoMaxTerm, PriorTerm
 
 
 @pytest.fixture(autouse=True)

@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyg_gunet.functional.divergence._checks import check_scores, full_precision
-from pyg_gunet.functional.divergence.objective import check_nu
-from pyg_gunet.functional.divergence.readout import BOUNDS, READOUTS, Estimate, wide
+from pyg_gunet.critic.checks import check_scores, full_precision
+from pyg_gunet.critic.objective import check_nu
+from pyg_gunet.critic.readout import BOUNDS, READOUTS, Estimate, judge, wide
 from pyg_gunet.validate import (
     INDEX_DTYPES,
     check_choice,
@@ -140,6 +140,8 @@ def pair_loss(pairs: PairScores, nu: float = 1.0, total: Tensor | None = None) -
         share = pairs.mask.to(pos.dtype) @ weight
         if total is None:
             total = share.sum()
+        if values and not bool(total > 0):
+            raise ValueError(f"'weight' of the negatives must have a positive sum (got {total})")
         shift = math.log(nu)
         positive = (share * F.softplus(-(pos - shift))).sum()
         # `where`, not a product: a masked score of +inf must not turn into NaN.
@@ -226,12 +228,12 @@ class _Sums:
             soft = (weighted - share.log().unsqueeze(1) + others.log() - total.unsqueeze(1)).exp()
             even = pairs.mask * weight * ((noise - total).exp() / share).unsqueeze(1)
             self.pull += share @ (soft - even)
-        self.rows.append((term, share, log_row, whole, pairs.target))
+        self.rows.append((term, share, log_row, whole, pairs.target, pos))
 
     def estimate(self) -> Estimate:
         if self.weight is None:
             raise ValueError("'pairs' must hold at least one chunk (got none)")
-        term, share, log_row, whole, target = (torch.cat(part) for part in zip(*self.rows))
+        term, share, log_row, whole, target, pos = (torch.cat(x) for x in zip(*self.rows))
         held = torch.zeros_like(self.weight, dtype=torch.bool).index_fill_(0, target.long(), True)
         count = int(held.sum())
         if count < 2:
@@ -241,19 +243,24 @@ class _Sums:
             return torch.zeros_like(self.col).index_add_(0, target.long(), x)
 
         total = share.sum()
+        if not bool(total > 0):
+            raise ValueError(f"'weight' of the negatives must have a positive sum (got {total})")
         value = (share * term).sum() / total
         part = per_graph(share * (term - value)) / total
         log_z = log_row.logsumexp(0) - total.log()
+        row = per_graph((log_row - log_z).exp() - share)
+        noise = (row + (self.log_col - log_z).exp() - self.col) / total
+        error_z = (noise[held].square().sum() * count / (count - 1)).sqrt()
         if self.readout == "infonce":
             part = part - self.pull / total
         elif self.readout != "classifier":
-            row = per_graph((log_row - log_z).exp() - share)
-            noise = (row + (self.log_col - log_z).exp() - self.col) / total
             if self.readout == "nwj":
                 value, part = value - log_z.exp() + 1, part - noise * log_z.exp()
             else:
                 value, part = value - log_z, part - noise
         stderr = (part[held].square().sum() * count / (count - 1)).sqrt()
+        log_z = whole.logsumexp(0) - total.log()
+        reasons = judge(pos, whole - share.log(), float(value), float(error_z), share / total)
         # Weighted pairs make the means ratios, which are unbiased in the limit only.
         even = bool((self.weight[held] == self.weight[held][0]).all())
         return Estimate(
@@ -262,8 +269,9 @@ class _Sums:
             term.numel(),
             self.n_neg,
             self.readout in BOUNDS and even,
-            whole.logsumexp(0) - total.log(),
+            log_z,
             "I(x; y)",
+            reasons,
         )
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_gunet import validation
-from pyg_gunet.functional.divergence import (
+from pyg_gunet.critic import (
     dense_pairs,
     dv_loss,
     infonce_loss,

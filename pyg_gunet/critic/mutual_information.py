@@ -9,17 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from pyg_gunet.functional.divergence import (
-    Estimate,
-    PairScores,
-    dense_pairs,
-    nce_loss,
-    pair_loss,
-    pair_readout,
-    two_sample_readout,
-)
-from pyg_gunet.nn.critic.kl import check_objective, draw, evaluating, split_rows
-from pyg_gunet.nn.critic.network import HEADS, Calibration, GaussianPairBase, Standardize
+from pyg_gunet.critic.kl import check_objective
+from pyg_gunet.critic.network import HEADS, Calibration, GaussianPairBase, Standardize, evaluating
+from pyg_gunet.critic.objective import nce_loss
+from pyg_gunet.critic.pairs import PairScores, dense_pairs, pair_loss, pair_readout
+from pyg_gunet.critic.readout import Estimate, two_sample_readout
 from pyg_gunet.validate import (
     check_batch,
     check_choice,
@@ -78,6 +72,8 @@ class MutualInformationCritic(torch.nn.Module):
         PairScores(pos=[5], neg=[5, 2], mask=[5, 2], target=[5], weight=[2])
     """
 
+    paired = True
+
     def __init__(
         self,
         x_channels: int,
@@ -113,9 +109,11 @@ class MutualInformationCritic(torch.nn.Module):
         self.base = GaussianPairBase(x_channels, y_channels) if base == "gaussian" else None
 
     def reset_parameters(self) -> None:
-        r"""Resets all learnable parameters."""
+        r"""Resets all learnable parameters, and what was fitted to data."""
         self.head.reset_parameters()
-        self.calibration.reset()
+        for part in (self.norm_x, self.norm_y, self.calibration, self.base):
+            if part is not None:
+                part.reset()
 
     def forward(
         self, x: Tensor, y: Tensor, batch: Tensor | None = None, x_corrupt: Tensor | None = None
@@ -201,7 +199,7 @@ class MutualInformationCritic(torch.nn.Module):
             batch (Tensor, optional): See :meth:`forward`. (default: ``None``)
             x_corrupt (Tensor, optional): See :meth:`forward`. (default: ``None``)
             readout (str): ``'classifier'``, ``'dv'``, ``'nwj'``, ``'smile'`` or ``'infonce'``, see
-                :func:`pyg_gunet.functional.divergence.pair_readout`. (default: ``'classifier'``)
+                :func:`pyg_gunet.critic.pair_readout`. (default: ``'classifier'``)
             clip (float): The cut of ``'smile'``. (default: ``5.0``)
 
         Returns:
@@ -318,40 +316,6 @@ class MutualInformationCritic(torch.nn.Module):
         self.norm_y.fit(y)
         if self.base is not None:
             self.base.fit(x, y)
-
-    def split(
-        self, data: tuple[Tensor, ...], share: float, generator: torch.Generator | None = None
-    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        r"""Splits ``(x, y)`` or ``(x, y, batch)`` at random into a training and a held-out part.
-        Graphs stay whole."""
-        graphs = torch.arange(data[1].size(0))
-        # At least two graphs on either side: one alone has no negatives.
-        share = min(max(share, 2 / len(graphs)), 1 - 2 / len(graphs))
-        rest, held = split_rows(graphs, share, generator)
-        return self._take(data, rest), self._take(data, held)
-
-    def minibatch(
-        self, data: tuple[Tensor, ...], size: int, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, ...]:
-        r"""Draws `size` different pairs, or whole graphs."""
-        n = data[1].size(0)
-        if 4 * size > n:
-            return self._take(data, torch.randperm(n, generator=generator)[:size])
-        # Draws with replacement are few enough to drop: a pair is no negative of itself.
-        return self._take(data, draw(n, size, torch.device("cpu"), generator).unique())
-
-    def _take(self, data: tuple[Tensor, ...], graphs: Tensor) -> tuple[Tensor, ...]:
-        x, y, *rest = data
-        graphs = graphs.to(y.device)
-        if not rest:
-            return x[graphs], y[graphs]
-        counts = torch.bincount(rest[0], minlength=y.size(0))
-        start = counts.cumsum(0) - counts
-        counts = counts[graphs]
-        batch = torch.arange(len(graphs), device=y.device).repeat_interleave(counts)
-        first = (counts.cumsum(0) - counts)[batch]
-        rows = start[graphs][batch] + torch.arange(len(batch), device=y.device) - first
-        return x[rows], y[graphs], batch
 
     def __repr__(self) -> str:
         return (

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyg_gunet.functional.divergence._checks import full_precision, no_autocast
+from pyg_gunet.critic.checks import full_precision, no_autocast
 
 # Added to the diagonal of a fitted correlation matrix: a constant or repeated channel stays legal.
 JITTER = 1e-4
+
+
+class evaluating:
+    """Puts a module into evaluation mode for a while; each submodule gets its own mode back."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.module = module
+
+    def __enter__(self) -> None:
+        self.modes = [(m, m.training) for m in self.module.modules()]
+        self.module.eval()
+
+    def __exit__(self, *exc: Any) -> None:
+        for module, training in self.modes:
+            module.training = training
 
 
 class Standardize(torch.nn.Module):
@@ -25,6 +41,11 @@ class Standardize(torch.nn.Module):
         self.register_buffer("shift", torch.zeros(channels))
         self.register_buffer("scale", torch.ones(channels))
 
+    def reset(self) -> None:
+        """Back to the identity."""
+        self.shift.zero_()
+        self.scale.fill_(1.0)
+
     @torch.no_grad()
     def fit(self, x: Tensor) -> None:
         """Takes mean and deviation from the rows of `x`; constant channels keep their scale."""
@@ -34,7 +55,8 @@ class Standardize(torch.nn.Module):
         self.scale.copy_(torch.where(std > 1e-12, std, torch.ones_like(std)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return (x - self.shift) / self.scale
+        # The weights' dtype comes out, whatever goes in; the difference is taken in the wider one.
+        return ((x - self.shift) / self.scale).to(self.shift.dtype)
 
 
 class Calibration(torch.nn.Module):
@@ -194,6 +216,14 @@ class GaussianBase(torch.nn.Module):
             self.register_buffer(f"prec_{side}", torch.eye(channels))
         self.register_buffer("offset", torch.zeros(()))
 
+    def reset(self) -> None:
+        """Back to a log-ratio of zero."""
+        for side in ("p", "q"):
+            getattr(self, f"mean_{side}").zero_()
+            prec = getattr(self, f"prec_{side}")
+            prec.copy_(torch.eye(len(prec)))
+        self.offset.zero_()
+
     @torch.no_grad()
     def fit(self, p: Tensor, q: Tensor) -> None:
         """Takes means and covariances from the rows of `p` and of `q`."""
@@ -234,6 +264,11 @@ class GaussianPairBase(torch.nn.Module):
         self.register_buffer("quad_y", torch.zeros(y_channels, y_channels))
         self.register_buffer("cross", torch.zeros(x_channels, y_channels))
         self.register_buffer("offset", torch.zeros(()))
+
+    def reset(self) -> None:
+        """Back to a log-ratio of zero."""
+        for buffer in self.buffers():
+            buffer.zero_()
 
     @torch.no_grad()
     def fit(self, x: Tensor, y: Tensor) -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyg_gunet.functional.divergence._checks import check_scores, full_precision
+from pyg_gunet.critic.checks import check_scores, full_precision
 from pyg_gunet.validate import (
     check_floating,
     check_number,
@@ -218,4 +218,6 @@ def _mean(x: Tensor, weight: Tensor | None, name: str, values: bool) -> Tensor:
         low = float(weight[~((weight >= 0) & weight.isfinite())][0])
         raise ValueError(f"'{name}' must be finite and at least 0 (got {low})")
     weight = weight.to(x.dtype)
+    if values and not bool(weight.sum() > 0):
+        raise ValueError(f"'{name}' must have a positive sum (got {float(weight.sum())})")
     return (x * weight).sum() / weight.sum()

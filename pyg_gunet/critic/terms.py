@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch_geometric.utils import scatter
 
-from pyg_gunet.functional.divergence import Estimate
-from pyg_gunet.nn.critic.kl import KLCritic
-from pyg_gunet.nn.critic.mutual_information import MutualInformationCritic
+from pyg_gunet.critic.kl import KLCritic
+from pyg_gunet.critic.mutual_information import MutualInformationCritic
+from pyg_gunet.critic.readout import Estimate
 
 # Of one graph, every tenth row is kept from the critic, to read from.
 HELD_OUT = 10

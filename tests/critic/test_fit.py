@@ -9,30 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyg_gunet.nn.critic import KLCritic, MutualInformationCritic, TelescopingCritic, fit_critic
+from pyg_gunet.critic import KLCritic, TelescopingCritic, fit_critic
 
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
-
-
-def test_fit_splits_graphs_whole_and_keeps_rows_with_their_graphs() -> None:
-    critic = MutualInformationCritic(1, 1, 4)
-    batch = torch.arange(20).repeat_interleave(torch.arange(20) % 3 + 1)
-    y = torch.arange(20.0).unsqueeze(1)
-    x = y[batch]
-    rest, held = critic.split((x, y, batch), 0.25)
-    assert (rest[1].numel(), held[1].numel()) == (15, 5)
-    assert not set(rest[1].flatten().tolist()) & set(held[1].flatten().tolist())
-    for part in (rest, held, critic.minibatch((x, y, batch), 7)):
-        assert torch.equal(part[0], part[1][part[2]])
-        assert bool((part[2][1:] >= part[2][:-1]).all())
-    one, two = critic.split((y, y), 0.25)
-    assert torch.equal(one[0], one[1])
-    assert len(two[0]) == 5
-    p, q = KLCritic(1, 4).split((torch.arange(30.0)[:, None], torch.zeros(10, 1)), 0.2)
-    assert [len(v) for v in (*p, *q)] == [24, 8, 6, 2]
 
 
 def test_fit_keeps_the_best_held_out_weights_and_is_reproducible() -> None:
