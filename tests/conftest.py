@@ -177,6 +177,16 @@ def permuted(graph: Graph, order: Tensor) -> Graph:
     return Graph(place[graph.edge_index][:, shuffle], weight, graph.num_nodes)
 
 
+def awake(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """The same model away from its start, where layers of zeros would hide what they are fed."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.add_(0.2 * noise.to(parameter.dtype))
+    return model
+
+
 @pytest.fixture(params=["scipy", "torch"])
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both families of sparse kernels, the GPU's on CPU tensors."""

@@ -12,13 +12,12 @@ import torch
 from torch_geometric.data import Data
 
 from pyg_gunet import GraphUNet, GraphUNetAutoEncoder, ToSuperpixels, load, to_label_image
+from pyg_gunet.critic import KLCritic, dv_loss, fit_critic, kl_gaussian, pair_readout
+from pyg_gunet.critic.pairs import PairScores
 from pyg_gunet.data import GraphDataset, read_images, split_indices
 from pyg_gunet.data.ogb import _split
 from pyg_gunet.files import check_path, read_torch, reading
-from pyg_gunet.critic import dv_loss, kl_gaussian, pair_readout
-from pyg_gunet.critic.pairs import PairScores
 from pyg_gunet.functional.segmentation import part_iou
-from pyg_gunet.critic import KLCritic, fit_critic
 from pyg_gunet.settings import Settings
 from pyg_gunet.train import fit
 from pyg_gunet.train.callbacks import Interrupt

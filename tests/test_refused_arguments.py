@@ -14,10 +14,9 @@ from pyg_gunet import (
     SegmentationMetrics,
     to_label_image,
 )
-from pyg_gunet.data import read_images
-from pyg_gunet.files import check_path
 from pyg_gunet.critic import (
     dense_pairs,
+    fit_critic,
     kl_discrete,
     kl_gaussian,
     nce_loss,
@@ -26,9 +25,10 @@ from pyg_gunet.critic import (
     two_sample_readout,
 )
 from pyg_gunet.critic.pairs import PairScores
+from pyg_gunet.data import read_images
+from pyg_gunet.files import check_path
 from pyg_gunet.functional.segmentation import part_iou, pixel_accuracy
 from pyg_gunet.functional.select import num_kept
-from pyg_gunet.critic import fit_critic
 from pyg_gunet.nn.segmentation import Scale, deep_supervision
 from pyg_gunet.train import fit
 from pyg_gunet.validate import (

@@ -209,9 +209,7 @@ class GraphUNetAutoEncoder(LevelModel):
             edge_weight (Tensor, optional): Edge weights, [E], floating point.
                 (default: None, all ones)
         """
-        with outermost() as values, explained(self, edge_index) as mask:
-            if mask is not None:
-                edge_weight = mask if edge_weight is None else mask * edge_weight
+        with outermost() as values, explained(self, edge_index, edge_weight) as edge_weight:
             hierarchy = self.open(x, edge_index, batch, edge_weight, None, None, values)
             held = x
             for i in range(self.depth + 1):

@@ -75,8 +75,11 @@ def watched(conv: MessagePassing) -> bool:
 
 
 @contextmanager
-def explained(model: torch.nn.Module, edge_index: Any) -> Iterator[Tensor | None]:
-    """The edge mask [E] that :mod:`torch_geometric.explain` has set on a model's convolutions.
+def explained(
+    model: torch.nn.Module, edge_index: Any, edge_weight: Tensor | None
+) -> Iterator[Tensor | None]:
+    """The weights of the edges, times the mask [E] that :mod:`torch_geometric.explain` has set on a
+    model's convolutions.
 
     A pooled level has other edges than the mask, so it multiplies the weights of the input's edges,
     once, and everything follows from these; meanwhile the convolutions mask nothing.
@@ -90,7 +93,7 @@ def explained(model: torch.nn.Module, edge_index: Any) -> Iterator[Tensor | None
         if isinstance(module, MessagePassing) and module.explain and module._edge_mask is not None
     ]
     if not masked:
-        yield None
+        yield edge_weight
         return
     if not isinstance(edge_index, Tensor):
         raise ValueError(
@@ -102,7 +105,7 @@ def explained(model: torch.nn.Module, edge_index: Any) -> Iterator[Tensor | None
     try:
         for module in masked:
             module.explain = None
-        yield mask
+        yield mask if edge_weight is None else mask * edge_weight
     finally:
         for module in masked:
             module.explain = True

@@ -11,9 +11,10 @@ from torch_geometric.nn import Linear
 from pyg_gunet.graph.graph import Graph
 from pyg_gunet.graph.level import Hierarchy
 from pyg_gunet.nn.base import Ratios
+from pyg_gunet.nn.conv import explained
 from pyg_gunet.nn.parts import MakeConv, make_conv
 from pyg_gunet.nn.unet import GraphUNet
-from pyg_gunet.validate import check_positive_int, outermost
+from pyg_gunet.validate import check_features, check_positive_int, outermost
 
 
 class OfficialGraphUNet(GraphUNet):
@@ -49,6 +50,7 @@ class OfficialGraphUNet(GraphUNet):
             hidden_channels, hidden_channels, hidden_channels, depth, pool_ratios, None, **kwargs
         )
         check_positive_int(in_channels, "in_channels")
+        check_positive_int(out_channels, "out_channels")
         conv: MakeConv = kwargs.get("conv")
         self.in_channels, self.out_channels = in_channels, out_channels
         self.stem = make_conv(conv, in_channels, hidden_channels)
@@ -67,7 +69,7 @@ class OfficialGraphUNet(GraphUNet):
     ) -> tuple[list[Tensor], Hierarchy]:
         r"""As :meth:`GraphUNet.states`."""
         hidden = self.hidden_channels
-        with outermost() as values:
+        with outermost() as values, explained(self, edge_index, edge_weight) as edge_weight:
             hierarchy = self.open(x, edge_index, batch, edge_weight, edge_attr, batch_size, values)
             finest = hierarchy.levels[0]
             stem = self.act(self.convolve(self.stem, x, finest, hidden))
@@ -159,7 +161,8 @@ class MixedGraphUNet(torch.nn.Module):
         r"""The output of every node, [N, out_channels]. Arguments as in
         :meth:`GraphUNet.forward`."""
         net = self.net
-        with outermost() as values:
+        with outermost() as values, explained(self, edge_index, edge_weight) as edge_weight:
+            check_features(x, self.in_channels, values)
             x = x_mixed = self.lin(x)
             hierarchy = net.open(x, edge_index, batch, edge_weight, None, None, values)
             for _ in range(self.steps):

@@ -171,9 +171,7 @@ class GraphUNet(LevelModel):
         at every level, finest first: the output [N, out_channels], then activated ones
         [N_l, hidden_channels], down to the coarsest level's. Arguments as in :meth:`forward`.
         """
-        with outermost() as values, explained(self, edge_index) as mask:
-            if mask is not None:
-                edge_weight = mask if edge_weight is None else mask * edge_weight
+        with outermost() as values, explained(self, edge_index, edge_weight) as edge_weight:
             hierarchy = self.open(x, edge_index, batch, edge_weight, edge_attr, batch_size, values)
             skips: list[Tensor] = []
             for i in range(self.depth + 1):

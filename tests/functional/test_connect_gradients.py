@@ -7,8 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyg_gunet.functional import adjacency, connect, spgemm
+from pyg_gunet.functional import connect
 from pyg_gunet.functional.connect import two_hop
+from pyg_gunet.graph import adjacency
+from pyg_gunet.graph.sparse import product
 from tests.conftest import (
     Graph,
     dense_adjacency,
@@ -20,7 +22,7 @@ from tests.conftest import (
 
 def force_dense(monkeypatch: pytest.MonkeyPatch, share: float = 0.0) -> None:
     """Makes every product that may be dense dense."""
-    monkeypatch.setattr(spgemm, "SPARSE_RATE", 1e-30)
+    monkeypatch.setattr(product, "SPARSE_RATE", 1e-30)
     monkeypatch.setattr(adjacency, "DENSE_SHARE", share)
 
 

@@ -21,8 +21,8 @@ from pyg_gunet import (
     mean_iou,
     pixel_accuracy,
 )
-from pyg_gunet.functional import divergence
 from pyg_gunet.critic import PairScores
+from pyg_gunet.functional import divergence
 from pyg_gunet.functional.segmentation import instances_found, part_iou
 from tests.fuzz.engine import Call
 from tests.fuzz.values import Kind, anything, choices, flags, ints, numbers, tensors

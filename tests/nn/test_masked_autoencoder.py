@@ -1,74 +1,219 @@
 """Masked auto-encoding: what is hidden stays hidden."""
 
+from __future__ import annotations
+
 import pytest
 import torch
+from torch_geometric import nn as pyg
 from torch_geometric.utils import to_undirected
 
-from pyg_gunet import GraphUNetAutoEncoder
+from pyg_gunet import GraphUNet, GraphUNetAutoEncoder, MaskedAutoEncoder
 from pyg_gunet.train.probe import probe
-from tests.conftest import random_graph
+from tests.conftest import awake, permuted, random_batch, random_graph
+
+MODELS = {
+    "auto-encoder": lambda: GraphUNetAutoEncoder(5, 8, depth=2),
+    "U-Net": lambda: GraphUNet(5, 8, 6, 2, sum_res=False),
+    "walk": lambda: GraphUNet(5, 8, 8, 2, connect="walk", select="spread"),
+    "conv": lambda: GraphUNet(5, 8, 8, 2, conv=pyg.SAGEConv),
+}
 
 
-def _model(**options):
+def _model(name="auto-encoder", **options):
     torch.manual_seed(0)
-    return GraphUNetAutoEncoder(
-        5, 8, depth=1, skip="cat", loss_fn="sce", **{"mask": 0.5, **options}
-    )
+    return MaskedAutoEncoder(MODELS[name](), **options)
 
 
-def _graph():
+def _graph(dtype=torch.float32):
     edge_index = random_graph(40, 80, weighted=False, loops=False).edge_index
-    return torch.randn(40, 5), to_undirected(edge_index, num_nodes=40)
+    generator = torch.Generator().manual_seed(7)
+    x = torch.randn(40, 5, generator=generator, dtype=dtype)
+    return x, to_undirected(edge_index, num_nodes=40)
 
 
-def test_as_many_nodes_as_asked_are_hidden_and_loss_learns_every_part():
-    model, (x, edge_index) = _model(), _graph()
-    x_hat, mask = model.masked(x, edge_index)
+@pytest.mark.parametrize("name", MODELS)
+def test_as_many_nodes_as_asked_are_hidden_and_loss_learns_every_part(name):
+    model, (x, edge_index) = _model(name), _graph()
+    x_hat, hidden = model(x, edge_index)
     assert x_hat.shape == x.shape
-    assert int(mask.sum()) == 20
-    model.loss(x_hat, x, mask).backward()
-    for name, parameter in model.mask_decoder.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.abs().sum() > 0, name
+    assert hidden.dtype == torch.bool
+    assert int(hidden.sum()) == 20
+    model.loss(x_hat, x, hidden).backward()
+    for key, parameter in model.named_parameters():
+        # Unused parameters that ask for a gradient would stop data-parallel training.
+        assert (parameter.grad is not None) is parameter.requires_grad, key
+    for part in (model.lin, model.conv):
+        assert all(bool((p.grad != 0).any()) for p in part.parameters())
+    assert bool((model.token.grad != 0).any())
 
 
-def test_hidden_features_do_not_reach_the_prediction():
-    model, (x, edge_index) = _model(replace=0.0), _graph()
+def test_the_read_off_of_the_auto_encoder_rests():
+    model = _model()
+    resting = {key for key, p in model.named_parameters() if not p.requires_grad}
+    names = [key for key, _ in model.model.named_parameters()]
+    read_off = [key for key in names if key.startswith(("head", "lin_out"))]
+    assert resting == {f"model.{key}" for key in read_off}
+    assert len(read_off) == 5
+
+
+@pytest.mark.parametrize("share, count", [(0.5, 20), (0.01, 1), (0.99, 40), (0.33, 13)])
+def test_exactly_the_share_is_hidden(share, count):
+    model, (x, edge_index) = _model(mask=share), _graph()
+    assert int(model(x, edge_index)[1].sum()) == count
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_hidden_features_do_not_reach_the_prediction(name):
+    model, (x, edge_index) = awake(_model(name, replace=0.0)), _graph()
     torch.manual_seed(1)
-    first, mask = model.masked(x, edge_index)
-    other = torch.where(mask.view(-1, 1), 100 * torch.randn_like(x), x)
+    first, hidden = model(x, edge_index)
+    other = torch.where(hidden.view(-1, 1), 100 * torch.randn_like(x), x)
     torch.manual_seed(1)
-    second, again = model.masked(other, edge_index)
-    assert torch.equal(mask, again)
+    second, again = model(other, edge_index)
+    assert torch.equal(hidden, again)
     assert torch.equal(first, second)
+    torch.manual_seed(1)
+    assert not torch.equal(model(2 * x, edge_index)[0], first)
 
 
 def test_decoder_reads_nothing_of_hidden_nodes():
-    model = _model()
-    mask = torch.arange(40) % 3 == 0
-    h = model.mask_decoder.hide_again(torch.randn(40, 8), mask)
-    assert (h[mask] == 0).all()
-    assert (h[~mask] != 0).any(1).all()
+    """A hidden node without neighbours that are seen is decoded from zeros: to the bias."""
+    model = awake(_model())
+    none = torch.empty(2, 0, dtype=torch.long)
+    x_hat, hidden = model(torch.randn(40, 5), none)
+    torch.testing.assert_close(x_hat[hidden], model.conv.bias.expand(20, 5))
+    assert not torch.allclose(x_hat[~hidden], model.conv.bias.expand(20, 5))
 
 
-def test_replaced_nodes_take_rows_of_the_input():
-    model, (x, _) = _model(replace=1.0), _graph()
-    seen, mask = model.mask_decoder.hide(x)
-    rows = {tuple(row) for row in x.tolist()}
-    assert all(tuple(row) in rows for row in seen[mask].tolist())
+@pytest.mark.parametrize("replace, tokens", [(1.0, 0), (0.0, 20), (0.25, 15)])
+def test_replaced_nodes_take_rows_of_the_input_and_others_the_token(replace, tokens):
+    """By what the wrapped model is fed."""
+    model, (x, edge_index) = _model("U-Net", replace=replace), _graph()
+    torch.nn.init.constant_(model.token, 7.0)
+    seen = []
+    model.model.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    _, hidden = model(x, edge_index)
+    (fed,) = seen
+    assert torch.equal(fed[~hidden], x[~hidden])
+    assert int((fed[hidden] == 7.0).all(1).sum()) == tokens
+    rows = {tuple(row) for row in x.tolist()} | {(7.0,) * 5}
+    assert all(tuple(row) in rows for row in fed[hidden].tolist())
 
 
-def test_without_mask_there_are_no_such_parts():
-    model, (x, edge_index) = GraphUNetAutoEncoder(5, 8), _graph()
-    assert not [name for name in model.state_dict() if "mask" in name]
-    with pytest.raises(ValueError, match="'mask'"):
-        model.masked(x, edge_index)
+@pytest.mark.parametrize("name", MODELS)
+def test_embeddings_are_the_model_s_and_nothing_is_hidden(name):
+    model, (x, edge_index) = _model(name), _graph()
+    inner = model.model
+    plain = inner.embed if isinstance(inner, GraphUNetAutoEncoder) else inner
+    assert torch.equal(model.embed(x, edge_index), plain(x, edge_index))
+    assert torch.equal(model.embed(x, edge_index), model.embed(x, edge_index))
 
 
-@pytest.mark.parametrize("options", [{"mask": 0.0}, {"mask": 1}, {"mask": -0.2}, {"replace": 2.0}])
+@pytest.mark.parametrize("name", ["auto-encoder", "U-Net", "walk"])
+def test_a_prepared_graph_gives_the_same(name):
+    model, (x, edge_index) = awake(_model(name)), _graph()
+    graph = model.model.prepare(edge_index, num_nodes=40)
+    torch.manual_seed(1)
+    first, hidden = model(x, edge_index)
+    torch.manual_seed(1)
+    second, again = model(x, graph)
+    assert torch.equal(hidden, again)
+    torch.testing.assert_close(first, second, atol=1e-5, rtol=1e-4)
+
+
+def test_another_decoder_on_a_prepared_graph():
+    x, edge_index = _graph()
+    torch.manual_seed(0)
+    model = MaskedAutoEncoder(GraphUNet(5, 8, 8, 1), conv=pyg.SAGEConv)
+    graph = model.model.prepare(edge_index, num_nodes=40)
+    torch.manual_seed(1)
+    first, _ = model(x, edge_index)
+    torch.manual_seed(1)
+    torch.testing.assert_close(model(x, graph)[0], first, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 2.0, 3.5])
+def test_scaled_cosine_error(gamma):
+    model = _model(gamma=gamma)
+    x, x_hat = torch.randn(6, 5), torch.randn(6, 5)
+    cosine = (x * x_hat).sum(-1) / (x.norm(dim=-1) * x_hat.norm(dim=-1))
+    torch.testing.assert_close(model.loss(x_hat, x), ((1 - cosine) ** gamma).mean())
+    mask = torch.tensor([True, False, True, True, False, False])
+    torch.testing.assert_close(model.loss(x_hat, x, mask), ((1 - cosine[mask]) ** gamma).mean())
+    assert model.loss(2.0 * x, x) < 1e-6
+    x_hat = x.clone().requires_grad_()
+    model.loss(x_hat, x).backward()
+    assert bool(torch.isfinite(x_hat.grad).all())
+    zeros = torch.zeros(6, 5, requires_grad=True)
+    model.loss(zeros, x).backward()
+    assert bool(torch.isfinite(zeros.grad).all())
+
+
+def test_batch_equals_alone():
+    """Of what is embedded; what is hidden is drawn over the whole batch."""
+    data = random_batch(dtype=torch.float64)
+    model = awake(_model("U-Net").double())
+    x = torch.randn(data.num_nodes, 5, dtype=torch.float64)
+    together = model.embed(x, data.edge_index, data.batch, data.edge_weight)
+    for part, start in zip(data.parts, data.offsets):
+        rows = slice(start, start + part.num_nodes)
+        alone = model.embed(x[rows], part.edge_index, None, part.edge_weight)
+        torch.testing.assert_close(together[rows], alone)
+    x_hat, hidden = model(x, data.edge_index, data.batch, data.edge_weight)
+    assert x_hat.shape == x.shape
+    assert int(hidden.sum()) == round(0.5 * data.num_nodes)
+
+
+def test_renamed_nodes_rename_the_prediction(monkeypatch):
+    graph, order = random_graph(30, 90, dtype=torch.float64), torch.randperm(30)
+    x = torch.randn(30, 5, dtype=torch.float64)
+    model, renamed = awake(_model("U-Net", replace=0.0).double()), permuted(graph, order)
+    draw = torch.randperm(30)
+    monkeypatch.setattr(torch, "randperm", lambda n, **_: draw)
+    first, hidden = model(x, graph.edge_index, None, graph.edge_weight)
+    monkeypatch.setattr(torch, "randperm", lambda n, **_: order.argsort()[draw])
+    second, moved = model(x[order], renamed.edge_index, None, renamed.edge_weight)
+    assert torch.equal(moved, hidden[order])
+    torch.testing.assert_close(second, first[order])
+
+
+def test_gradients():
+    x, edge_index = _graph(torch.float64)
+    model = awake(_model("U-Net").double())
+    model.model.act = torch.nn.Tanh()
+    keep, target = edge_index[:, (edge_index < 9).all(0)], x[:9].clone()
+
+    def function(x):
+        torch.manual_seed(1)
+        x_hat, hidden = model(x, keep)
+        return model.loss(x_hat, target, hidden)
+
+    assert torch.autograd.gradcheck(function, x[:9].clone().requires_grad_())
+
+
+def test_reset_parameters_reaches_all_of_them():
+    for name in MODELS:
+        model = awake(_model(name))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.fill_(7.0)
+        model.reset_parameters()
+        assert all(not bool((p == 7.0).any()) for p in model.parameters())
+        assert not bool(model.token.any())
+
+
+@pytest.mark.parametrize(
+    "options", [{"mask": 0.0}, {"mask": 1}, {"mask": -0.2}, {"replace": 2.0}, {"gamma": 0.5}]
+)
 def test_bad_shares_are_named(options):
     with pytest.raises(ValueError, match=f"'{next(iter(options))}'"):
         _model(**options)
+
+
+def test_other_models_are_refused():
+    with pytest.raises(TypeError, match="'model' must be a GraphUNetAutoEncoder or .*GCN"):
+        MaskedAutoEncoder(pyg.GCNConv(5, 8))
+    assert "mask=0.5, replace=0.05, gamma=2.0" in repr(_model())
 
 
 def test_probe_reads_separable_classes_and_chooses_by_validation():
@@ -83,12 +228,3 @@ def test_probe_reads_separable_classes_and_chooses_by_validation():
     wrong = probe(h, shuffled, part == 0, part == 1, part == 2)
     assert wrong["epoch"] == found["epoch"]
     assert wrong["test_accuracy"] == 0.0
-
-
-@pytest.mark.parametrize("dataset", ["karate", "ring"])
-def test_fit_masked(tmp_path, capsys, dataset):
-    from pyg_gunet.cli import main
-
-    fit = ["fit", "--task", "autoencode", "--mask", "0.5", "--dataset", dataset, "--epochs", "2"]
-    assert main([*fit, "--hidden-channels", "8", "--out", str(tmp_path / "run")]) == 0
-    assert "masked_loss" in capsys.readouterr().out

@@ -8,10 +8,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 from torch_geometric.nn import TopKPooling
-from torch_geometric.nn.pool.select import SelectOutput
+from torch_geometric.nn.pool.connect import FilterEdges
+from torch_geometric.nn.pool.select import Select, SelectOutput, SelectTopK
 
-from pyg_gunet import GPool, GUnpool, PoolOutput
+from pyg_gunet import GPool, GraphUNet, GUnpool, PoolOutput, prolongation
+from pyg_gunet.functional.connect import contract, induced, two_hop
+from pyg_gunet.graph.adjacency import Adjacency
+from pyg_gunet.nn.connect import ContractConnect, SampledConnect, TwoHopConnect
 from tests.conftest import (
     dense_two_hop,
     graphs,
@@ -22,7 +27,8 @@ from tests.conftest import (
 )
 
 SELECTIONS = ("topk", "spread")
-CONNECTIONS = ("induced", "two_hop")
+CONNECTIONS = ("induced", "two_hop", "contract", "sampled")
+REDUCTIONS = ("keep", "mean")
 
 
 def outputs_close(a: PoolOutput, b: PoolOutput, tolerance: float = 1e-6) -> None:
@@ -136,10 +142,14 @@ def test_repr_is_pygs(options):
 
 def test_repr_shows_other_options_where_not_default():
     assert repr(GPool(7, connect="two_hop", gate="sigmoid")) == (
-        "GPool(7, ratio=0.5, multiplier=1.0, connect='two_hop', gate='sigmoid')"
+        "GPool(7, ratio=0.5, multiplier=1.0, gate='sigmoid', connect='two_hop')"
     )
     assert "select='spread'" in repr(GPool(7, select="spread"))
-    assert "max_products=9" in repr(GPool(7, max_products=9))
+    assert "reduce='mean'" in repr(GPool(7, reduce="mean"))
+    exchanged = GPool(7)
+    exchanged.select, exchanged.connect = SelectTopK(7), FilterEdges()
+    assert "select=SelectTopK(7" in repr(exchanged)
+    assert "connect=FilterEdges()" in repr(exchanged)
     assert repr(GUnpool()) == "GUnpool()"
 
 
@@ -217,15 +227,18 @@ def test_a_projection_of_zeros_is_finite():
 
 
 @pytest.mark.parametrize("select", SELECTIONS)
+@pytest.mark.parametrize("reduce", REDUCTIONS)
 @pytest.mark.parametrize("connect", CONNECTIONS)
 @pytest.mark.parametrize("min_score", [None, 0.1])
-def test_batch_equals_alone(select, connect, min_score):
+def test_batch_equals_alone(select, reduce, connect, min_score):
     if min_score is not None and select == "spread":
         with pytest.raises(ValueError, match="'min_score'"):
             GPool(4, select=select, min_score=min_score)
         return
     data = random_batch()
-    pool = GPool(4, select=select, connect=connect, min_score=min_score)
+    pool = GPool(
+        4, select=select, reduce=reduce, connect=connect, min_score=min_score, max_degree=10_000
+    )
     x = torch.randn(data.num_nodes, 4)
     together = pool(x, data.edge_index, data.edge_weight, data.batch)
     alone, offset = [], 0
@@ -244,14 +257,15 @@ def test_batch_equals_alone(select, connect, min_score):
 
 
 @pytest.mark.parametrize("select", SELECTIONS)
+@pytest.mark.parametrize("reduce", REDUCTIONS)
 @pytest.mark.parametrize("connect", CONNECTIONS)
 @pytest.mark.parametrize("num_nodes", [40, 400])
-def test_renamed_nodes_rename_the_result(select, connect, num_nodes):
+def test_renamed_nodes_rename_the_result(select, reduce, connect, num_nodes):
     graph = random_graph(num_nodes, 3 * num_nodes)
     order = torch.randperm(num_nodes, generator=torch.Generator().manual_seed(5))
     x = torch.randn(num_nodes, 4)
     renamed = permuted(graph, order)
-    pool = GPool(4, select=select, connect=connect)
+    pool = GPool(4, select=select, reduce=reduce, connect=connect, max_degree=10_000)
     a, b = pool(x, *graph[:2]), pool(x[order], *renamed[:2])
     assert torch.equal(order[b.perm], a.perm)
     torch.testing.assert_close(b.x, a.x)
@@ -282,7 +296,14 @@ def test_selection_stands_in_for_pygs():
         GPool(3, select="spread").select(x, batch)
 
 
-@pytest.mark.parametrize("options", [{}, {"select": "spread", "connect": "two_hop"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"select": "spread", "connect": "two_hop"},
+        {"connect": "contract", "reduce": "mean"},
+    ],
+)
 def test_copies_and_pickles(options):
     pool = GPool(3, ratio=0.4, **options)
     graph = random_graph(20, 60)
@@ -318,3 +339,156 @@ def test_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = pool(x, *graph[:2])
     outputs_close(out, expected)
+
+
+# --- reduce
+
+
+@pytest.mark.parametrize("select", SELECTIONS)
+@pytest.mark.parametrize("connect", CONNECTIONS)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_mean_gates_what_the_restriction_gives(select, connect, weighted):
+    graph = random_graph(20, 60)
+    weight = graph.edge_weight if weighted else None
+    x = torch.randn(20, 3)
+    pool = GPool(3, select=select, reduce="mean", connect=connect, multiplier=2.0)
+    out = pool(x, graph.edge_index, weight)
+    transfer = prolongation(out.perm, graph.edge_index, 20, weight)
+    expected = 2.0 * transfer.restrict(x) * out.score.view(-1, 1)
+    torch.testing.assert_close(out.x, expected)
+    assert not torch.allclose(out.x, 2.0 * x[out.perm] * out.score.view(-1, 1))
+    # Scores are of the nodes' own features.
+    keep = GPool(3, select=select, connect=connect)
+    keep.load_state_dict(pool.state_dict())
+    torch.testing.assert_close(keep(x, graph.edge_index, weight).score, out.score)
+    out.x.square().sum().backward()
+    assert bool((pool.select.weight.grad != 0).all())
+
+
+# --- parts that may be exchanged
+
+
+def test_pygs_parts_in_the_place_of_ours():
+    graph = random_graph(20, 60)
+    x, attr = torch.randn(20, 3), torch.randn(60, 2)
+    theirs = TopKPooling(3)
+    pool = GPool(3)
+    pool.select, pool.connect = theirs.select, theirs.connect
+    for mine, other in zip(pool(x, graph.edge_index, attr), theirs(x, graph.edge_index, attr)):
+        torch.testing.assert_close(mine, other)
+    batch = torch.arange(20) // 10
+    out = pool(x, graph.edge_index, None, batch)
+    for mine, other in zip(out, theirs(x, graph.edge_index, None, batch)):
+        torch.testing.assert_close(mine, other)
+
+
+@pytest.mark.parametrize("name", CONNECTIONS)
+def test_our_connections_are_exchanged_for_each_other(name):
+    graph = random_graph(20, 60)
+    x = torch.randn(20, 3)
+    pool, other = GPool(3, connect=name, max_degree=10_000), GPool(3)
+    other.load_state_dict(pool.state_dict())
+    other.connect = pool.connect
+    outputs_close(pool(x, *graph[:2]), other(x, *graph[:2]))
+    assert other.connect_name == name
+    function = {"induced": induced, "contract": contract}.get(name, two_hop)
+    index, weight = function(*graph[:2], other(x, *graph[:2]).perm, 20)
+    out = pool(x, *graph[:2])
+    assert torch.equal(out.edge_index, index)
+    torch.testing.assert_close(out.edge_attr, weight)
+
+
+def test_options_are_those_of_the_parts():
+    assert isinstance(GPool(7, connect="two_hop", max_products=9).connect, TwoHopConnect)
+    assert GPool(7, connect="two_hop", max_products=9).connect.max_products == 9
+    sampled = GPool(7, connect="sampled", max_degree=5).connect
+    assert isinstance(sampled, SampledConnect)
+    assert sampled.max_degree == 5
+    assert isinstance(GPool(7, connect="contract").connect, ContractConnect)
+
+
+class Pairs(Select):
+    """Puts two nodes into each cluster: not a selection of single nodes."""
+
+    def forward(self, x: Tensor, batch: Tensor) -> SelectOutput:
+        nodes = torch.arange(x.size(0))
+        return SelectOutput(nodes, x.size(0), nodes // 2, (x.size(0) + 1) // 2)
+
+
+class First(Select):
+    """The first two nodes, without a weight."""
+
+    def forward(self, x: Tensor, batch: Tensor) -> SelectOutput:
+        return SelectOutput(torch.arange(2), x.size(0), torch.arange(2), 2)
+
+
+def test_own_selections():
+    graph = random_graph(20, 60)
+    x = torch.randn(20, 3)
+    pool = GPool(3)
+    pool.select = First()
+    out = pool(x, *graph[:2])
+    assert out.perm.tolist() == [0, 1]
+    assert torch.equal(out.x, x[:2])
+    pool.select = Pairs()
+    with pytest.raises(ValueError, match="'select' must choose single nodes.*Pairs.*20.*10"):
+        pool(x, *graph[:2])
+
+
+def test_an_exchanged_connection_carries_weights_or_features():
+    """Inside a network, where a level has both."""
+    graph = random_graph(20, 60)
+    x, attr = torch.randn(20, 3), torch.randn(60, 2)
+
+    class Conv(torch.nn.Module):
+        def __init__(self, i: int, o: int) -> None:
+            super().__init__()
+            self.lin = torch.nn.Linear(i, o)
+
+        def forward(self, x, edge_index, edge_weight=None, edge_attr=None):
+            return self.lin(x)
+
+    model = GraphUNet(3, 4, 2, depth=1, conv=Conv, connect="induced")
+    model.pools[0].connect = FilterEdges()
+    with pytest.raises(ValueError, match="'edge_weight' and 'edge_attr' go together.*FilterEdges"):
+        model(x, graph.edge_index, None, graph.edge_weight, edge_attr=attr)
+    assert model(x, graph.edge_index, None, graph.edge_weight).shape == (20, 2)
+
+
+def test_prepared_graphs_are_for_models():
+    graph = random_graph(20, 60)
+    with pytest.raises(TypeError, match="'edge_index' must be edges.*Adjacency"):
+        GPool(3)(torch.randn(20, 3), Adjacency.from_edge_index(*graph))
+
+
+@pytest.mark.parametrize("connect", ["two_hop", "sampled"])
+def test_walks_have_no_features(connect):
+    graph = random_graph(20, 60)
+    with pytest.raises(ValueError, match=rf"'edge_attr'.*{connect}.*\[60, 2\]"):
+        GPool(3, connect=connect)(torch.randn(20, 3), graph.edge_index, torch.randn(60, 2))
+
+
+def test_contract_averages_features():
+    graph = random_graph(20, 60)
+    attr = torch.randn(60, 2)
+    out = GPool(3, connect="contract")(torch.randn(20, 3), graph.edge_index, attr)
+    index, pooled = contract(graph.edge_index, attr, out.perm, 20)
+    assert torch.equal(out.edge_index, index)
+    assert torch.equal(out.edge_attr, pooled)
+
+
+@pytest.mark.parametrize(
+    "call, error, match",
+    [
+        (lambda: GPool(3, reduce="max"), ValueError, "'reduce' must be one of 'keep', 'mean'.*max"),
+        (lambda: GPool(3, connect="walk"), ValueError, "'connect' must be one of .*'walk'"),
+        (lambda: GPool(3, max_degree=0, connect="sampled"), ValueError, "'max_degree'.*0"),
+        (lambda: GPool(3, max_products=0, connect="two_hop"), ValueError, "'max_products'.*0"),
+        (lambda: GPool(3, None), ValueError, "'ratio' must be given"),
+        (lambda: GPool(3, gate="tanh", min_score=0.1), ValueError, "'gate'.*'min_score'.*tanh"),
+        (lambda: GPool(3, 0.5, "spread"), TypeError, "positional"),
+    ],
+)
+def test_bad_options_are_named(call, error, match):
+    with pytest.raises(error, match=match):
+        call()

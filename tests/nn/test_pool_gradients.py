@@ -12,14 +12,16 @@ from tests.conftest import (
 )
 
 SELECTIONS = ("topk", "spread")
-CONNECTIONS = ("induced", "two_hop")
+CONNECTIONS = ("induced", "two_hop", "contract", "sampled")
+REDUCTIONS = ("keep", "mean")
 
 
 @pytest.mark.parametrize("select", SELECTIONS)
+@pytest.mark.parametrize("reduce", REDUCTIONS)
 @pytest.mark.parametrize("connect", CONNECTIONS)
-def test_gradcheck(select, connect):
+def test_gradcheck(select, reduce, connect):
     graph = random_graph(8, 24, dtype=torch.float64)
-    pool = GPool(3, select=select, connect=connect).double()
+    pool = GPool(3, select=select, reduce=reduce, connect=connect, max_degree=100).double()
     x = torch.randn(8, 3, dtype=torch.float64, requires_grad=True)
     edge_weight = graph.edge_weight.requires_grad_()
 
@@ -55,16 +57,17 @@ def test_two_hop_gradient_reaches_a_column_of_edge_features():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("select", SELECTIONS)
+@pytest.mark.parametrize("reduce", REDUCTIONS)
 @pytest.mark.parametrize("connect", CONNECTIONS)
-def test_dtypes(dtype, select, connect):
+def test_dtypes(dtype, select, reduce, connect):
     graph = random_graph(20, 60)
-    pool = GPool(3, select=select, connect=connect).to(dtype)
+    pool = GPool(3, select=select, reduce=reduce, connect=connect).to(dtype)
     x = torch.randn(20, 3, dtype=dtype, requires_grad=True)
     for weight in (None, graph.edge_weight.to(dtype)):
         out = pool(x, graph.edge_index, weight)
         assert out.x.dtype == out.score.dtype == dtype
         assert out.perm.dtype == out.batch.dtype == out.edge_index.dtype == torch.int64
-        if weight is not None or connect == "two_hop":
+        if weight is not None or connect in ("two_hop", "sampled"):
             assert out.edge_attr.dtype == dtype
         assert bool(torch.isfinite(out.x).all())
         out.x.sum().backward()
@@ -77,7 +80,7 @@ def test_indices_of_four_bytes(select, connect):
     data = random_batch()
     x = torch.randn(data.num_nodes, 3)
     for options in ({}, {"min_score": 0.1}) if select == "topk" else ({},):
-        pool = GPool(3, select=select, connect=connect, **options)
+        pool = GPool(3, select=select, connect=connect, **options).eval()
         a = pool(x, data.edge_index, data.edge_weight, data.batch)
         b = pool(x, data.edge_index.int(), data.edge_weight, data.batch.int())
         assert torch.equal(a.perm, b.perm)
@@ -91,6 +94,6 @@ def test_inputs_are_left_alone():
     x = torch.randn(20, 3)
     before = [t.clone() for t in (x, *graph[:2])]
     for connect in CONNECTIONS:
-        GPool(3, connect=connect, multiplier=2.0)(x, *graph[:2])
+        GPool(3, connect=connect, multiplier=2.0, reduce="mean")(x, *graph[:2])
     for a, b in zip(before, (x, *graph[:2])):
         assert torch.equal(a, b)

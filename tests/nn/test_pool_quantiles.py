@@ -46,14 +46,25 @@ def test_the_scorer_still_learns() -> None:
 
 
 def test_models_hand_it_to_their_pools() -> None:
-    options = {"select": "spread", "quantiles": 3}
+    def pool(channels: int, ratio: float) -> GPool:
+        return GPool(channels, ratio, select="spread", quantiles=3)
+
     for model in (
-        GraphUNet(5, 8, 2, 2, **options),
-        GraphUNetAutoEncoder(5, 8, depth=2, **options),
-        SegmentationUNet(5, 8, 3, 2, **options),
+        GraphUNet(5, 8, 2, 2, pool=pool),
+        GraphUNetAutoEncoder(5, 8, depth=2, pool=pool),
+        SegmentationUNet(5, 8, 3, 2, pool=pool).net,
     ):
         assert [pool.select.quantiles for pool in model.pools] == [3, 3]
         assert "quantiles=3" in repr(model.pools[0])
+        assert not model.structural
+
+
+def test_the_auto_encoder_reads_the_graph_alone_unless_told() -> None:
+    model = GraphUNetAutoEncoder(5, 8, depth=2)
+    assert [pool.select.quantiles for pool in model.pools] == [1, 1]
+    assert model.structural
+    assert not GraphUNetAutoEncoder(5, 8, depth=2, select="topk").structural
+    assert not GraphUNet(5, 8, 2, depth=2, select="spread").structural
 
 
 def test_bad_quantiles_are_refused() -> None:

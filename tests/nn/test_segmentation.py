@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from torch_geometric.data import Batch
-from torch_geometric.nn import SAGEConv
+from torch_geometric.nn import GATv2Conv, SAGEConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import to_dense_adj
 
+from pyg_gunet import GUnpool
+from pyg_gunet.graph.edges import Edges
 from pyg_gunet.graph.level import Level
 from pyg_gunet.nn.loss import BorderWeightedCrossEntropy
 from pyg_gunet.nn.segmentation import SegmentationUNet, deep_supervision, unpool_scores
@@ -29,7 +31,13 @@ def model(seed=0, **kwargs):
 @pytest.mark.parametrize("multi_scale", [False, True])
 @pytest.mark.parametrize(
     "kwargs",
-    [{}, {"conv": SAGEConv}, {"sum_res": False, "norm": "batch"}, {"connect": "walk"}],
+    [
+        {},
+        {"conv": SAGEConv},
+        {"sum_res": False, "norm": "batch"},
+        {"connect": "walk"},
+        {"sum_res": None, "reduce": "mean", "connect": "contract", "lift": "interpolate"},
+    ],
 )
 def test_shapes_and_gradients(multi_scale, kwargs):
     data, net = picture(), model(multi_scale=multi_scale, **kwargs)
@@ -48,8 +56,8 @@ def test_scores_add_up():
     data = picture()
     net = model(multi_scale=True).double()
     x = data.x.double()
-    z, hierarchy = net.encode(x, data.edge_index)
-    features = net._ascend(z, hierarchy)
+    features, hierarchy = net.net.states(x, data.edge_index)
+    features[0] = features[0].relu()
     total = torch.zeros(63, 5, dtype=torch.float64)
     up = [torch.eye(63, dtype=torch.float64)]
     for level, perm in zip(hierarchy.levels, hierarchy.perms):
@@ -66,15 +74,39 @@ def test_scores_add_up():
 def test_single_scale_is_a_graph_unet_with_a_head():
     data, net = picture(), model()
     plain = GraphUNet(3, 8, 8, depth=2, select="spread")
-    plain.load_state_dict({k: v for k, v in net.state_dict().items() if "heads" not in k})
+    state = {k[4:]: v for k, v in net.state_dict().items() if "heads" not in k}
+    plain.load_state_dict(state)
     expected = net.heads[0](plain(data.x, data.edge_index).relu())
     torch.testing.assert_close(net(data.x, data.edge_index), expected)
 
 
-def test_encode_and_decode():
-    data, net = picture(), model(multi_scale=True)
-    decoded = net.decode(*net.encode(data.x, data.edge_index))
-    assert decoded.equal(net(data.x, data.edge_index))
+@pytest.mark.parametrize("lift", ["nearest", "interpolate", "propagate"])
+def test_scores_are_lifted_as_features_are(lift):
+    """By the model's own way up, where that brings no zeros back."""
+    data, net = picture(), model(multi_scale=True, depth=1, lift=lift).double()
+    x = data.x.double()
+    features, hierarchy = net.net.states(x, data.edge_index)
+    coarse = net.heads[1](features[1])
+    lifted = GUnpool(lift)(coarse, hierarchy.perms[0], 63, data.edge_index)
+    expected = net.heads[0](features[0].relu()) + lifted
+    torch.testing.assert_close(net(x, data.edge_index), expected)
+
+
+@pytest.mark.parametrize("connect", ["two_hop", "walk", "contract"])
+def test_a_prepared_graph_gives_the_same(connect):
+    data, net = picture(), model(multi_scale=True, connect=connect)
+    graph = net.prepare(data.edge_index)
+    torch.testing.assert_close(net(data.x, graph), net(data.x, data.edge_index))
+
+
+def test_edge_features_reach_the_convolutions():
+    data = picture()
+    net = model(connect="contract", conv=lambda i, o: GATv2Conv(i, o, edge_dim=2))
+    attr = torch.randn(data.edge_index.size(1), 2, requires_grad=True)
+    out = net(data.x, data.edge_index, edge_attr=attr)
+    assert out.equal(net.scales(data.x, data.edge_index, edge_attr=attr)[0].logits)
+    out.square().sum().backward()
+    assert bool((attr.grad != 0).any())
 
 
 @pytest.mark.parametrize("multi_scale", [False, True])
@@ -120,8 +152,8 @@ class TestUnpoolScores:
     def test_constant_stays_constant_where_covered(self, fused):
         edge_index = grid_edges(6, 6)
         net = model(conv=None if fused else SAGEConv)
-        level = net.levels.first(torch.rand(36, 3), edge_index, None, None)
-        assert (level.structure is None) != fused
+        level = net.net.states(torch.rand(36, 3), edge_index)[1].levels[0]
+        assert isinstance(level.graph, Edges) != fused
         perm = torch.tensor([0, 8, 30])
         found = unpool_scores(torch.full((3, 2), 5.0), perm, level)
         row, column = torch.arange(36) // 6, torch.arange(36) % 6
@@ -135,9 +167,10 @@ class TestUnpoolScores:
     def test_both_paths_agree(self):
         edge_index, perm = grid_edges(5, 5), torch.tensor([3, 12, 20])
         scores = torch.rand(3, 4, dtype=torch.float64)
-        stored = model().levels.first(scores.new_zeros(25, 1), edge_index, None, None)
+        x = torch.rand(25, 3, dtype=torch.float64)
+        stored = model().double().net.states(x, edge_index)[1].levels[0]
         found = unpool_scores(scores, perm, stored)
-        plain = unpool_scores(scores, perm, Level(25, edge_index=edge_index))
+        plain = unpool_scores(scores, perm, Level(25, None, Edges(edge_index, 25)))
         torch.testing.assert_close(found, plain)
 
 
@@ -152,10 +185,10 @@ def test_spread_does_not_tear_the_picture():
         torch.manual_seed(0)
         net = SegmentationUNet(1, 4, 2, depth=1, pool_ratios=0.25, select=select, multi_scale=True)
         with torch.no_grad():  # a score that follows the brightness
-            for conv in net.down_convs:
+            for conv in net.net.down_convs:
                 conv.lin.weight.abs_()
-            net.pools[0].select.weight.abs_()
-        _, hierarchy = net.encode(data.x, data.edge_index)
+            net.net.pools[0].select.weight.abs_()
+        _, hierarchy = net.net.states(data.x, data.edge_index)
         ones = torch.ones(hierarchy.perms[0].numel(), 1)
         carried = unpool_scores(ones, hierarchy.perms[0], hierarchy.levels[0])
         left_out[select] = float((carried == 0).float().mean())
@@ -204,13 +237,16 @@ def test_learns_what_only_a_coarse_level_can_see():
 
 def test_repr_and_reset():
     net = model(multi_scale=True)
-    assert repr(net) == (
-        "SegmentationUNet(3, 8, 5, depth=2, pool_ratios=[0.5, 0.5], multi_scale=True)"
+    assert "num_classes=5, multi_scale=True" in repr(net)
+    assert "(net): GraphUNet(3, 8, 8, depth=2, pool_ratios=[0.5, 0.5], select='spread')" in repr(
+        net
     )
-    assert "select='topk'" in repr(model(select="topk"))
-    before = net.heads[1].weight.clone()
+    net = model(multi_scale=True, norm="layer")
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.fill_(7.0)
     net.reset_parameters()
-    assert not net.heads[1].weight.equal(before)
+    assert all(not bool((p == 7.0).any()) for p in net.parameters())
 
 
 def test_errors():

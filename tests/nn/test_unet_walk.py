@@ -1,4 +1,4 @@
-"""Walk, sampled and automatic connectivity inside the models."""
+"""Walks, sampled walks and prepared graphs inside the models."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from typing import Any
 
 import pytest
 import torch
-from pyg_gunet.functional.adjacency import Adjacency
-from pyg_gunet.functional.choose import CROSSOVER, choose_connect, count_products, walk_share
-from pyg_gunet.functional.walk import WalkAdjacency
 from torch import Tensor
-from torch_geometric.nn import GATConv, GraphConv
-from torch_geometric.utils import remove_self_loops, to_undirected
+from torch_geometric.nn import GATConv, GraphConv, SAGEConv
+from torch_geometric.utils import remove_self_loops, to_torch_csr_tensor, to_undirected
 
-from pyg_gunet import GraphUNet, GraphUNetAutoEncoder
+from pyg_gunet import GPool, GraphUNet, GraphUNetAutoEncoder
+from pyg_gunet.graph.adjacency import Adjacency
+from pyg_gunet.graph.edges import Edges
+from pyg_gunet.graph.level import Hierarchy
+from pyg_gunet.graph.sparse import csr
+from pyg_gunet.graph.transfer import Transfer
+from pyg_gunet.graph.walk import Walk
+from pyg_gunet.nn import select
+from tests.conftest import awake
 
 
 def graph(n: int = 40, e: int = 120, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -79,7 +84,7 @@ def test_unet_equals_dense_twin(depth: int, weighted: bool) -> None:
 
 
 @pytest.mark.parametrize("select", ["topk", "spread"])
-@pytest.mark.parametrize("connect", ["walk", "auto"])
+@pytest.mark.parametrize("connect", ["walk", "contract"])
 def test_batch_equals_alone(select: str, connect: str) -> None:
     x, edge_index = graph()
     y, other = graph(17, 60, seed=1)
@@ -101,10 +106,10 @@ def test_unet_equivariant(select: str) -> None:
     assert torch.allclose(out[relabel], model(x, edge_index), atol=1e-10)
 
 
-@pytest.mark.parametrize("connect", ["walk", "sampled", "auto"])
+@pytest.mark.parametrize("connect", ["walk", "sampled", "contract"])
 def test_autoencoder(connect: str) -> None:
     x, edge_index = graph()
-    model = GraphUNetAutoEncoder(6, 8, 4, depth=3, connect=connect)
+    model = awake(GraphUNetAutoEncoder(6, 8, 4, depth=3, connect=connect))
     z, hierarchy = model.encode(x, edge_index)
     assert z.shape == (5, 4)
     x.requires_grad_()
@@ -132,42 +137,147 @@ def test_edited_graph_is_not_served_stale() -> None:
     assert torch.equal(fresh(x, edge_index), after)
 
 
-@pytest.mark.parametrize("connect", ["walk", "two_hop", "induced", "auto"])
-def test_cached_keeps_the_first_graph(connect: str) -> None:
+# --- prepared graphs
+
+
+def structural(connect: str) -> Any:
+    return lambda c, r: GPool(c, r, select="spread", quantiles=1, connect=connect)
+
+
+@pytest.mark.parametrize("connect", ["walk", "two_hop", "induced", "contract", "sampled"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("conv", [None, GraphConv])
+def test_a_prepared_graph_gives_the_same(connect: str, weighted: bool, conv: Any) -> None:
+    """Where selection reads features: the finest level, once."""
+    if connect == "walk" and conv is not None:
+        return
     x, edge_index = graph()
-    model = GraphUNet(6, 8, 3, 2, connect=connect, cached=True).eval()
-    first = model(x, edge_index)
-    other = torch.randint(40, (2, 100))
-    assert torch.equal(model(x, other), first)
-    with pytest.raises(ValueError, match="'cached' holds the structure of 40 nodes"):
-        model(x[:39], edge_index[:, :0])
-    model.levels.reset()
-    assert not torch.equal(model(x, other), first)
+    weight = torch.rand(edge_index.size(1)) if weighted else None
+    model = GraphUNet(6, 8, 3, 2, connect=connect, conv=conv, lift="interpolate").eval()
+    prepared = model.prepare(edge_index, weight, num_nodes=40)
+    plain = edge_index.clone()
+    kinds = {"walk": Walk, "sampled": Edges}
+    assert isinstance(prepared, Edges if conv else kinds.get(connect, Adjacency))
+    expected = model(x, edge_index, edge_weight=weight)
+    assert torch.equal(model(x, prepared), expected)
+    with torch.no_grad():  # the prepared graph holds the edges as they were
+        for p in model.parameters():
+            p.add_(0.1)
+    assert torch.equal(model(x, prepared), model(x, plain, edge_weight=weight))
+    assert model.prepare(edge_index[:, edge_index.max(0).values < 39]).num_nodes <= 39
 
 
-def test_cached_needs_prepared_propagation() -> None:
-    for kwargs in ({"connect": "sampled"}, {"conv": GraphConv}):
-        with pytest.raises(ValueError, match="'cached'"):
-            GraphUNet(6, 8, 3, 2, cached=True, **kwargs)  # type: ignore[arg-type]
+@pytest.mark.parametrize("connect", ["walk", "two_hop", "induced", "contract"])
+@pytest.mark.parametrize("conv", [None, GraphConv])
+def test_prepared_levels_give_the_same_and_its_gradients(connect: str, conv: Any) -> None:
+    """Where the graph alone selects: all levels, once, of a batch."""
+    if connect == "walk" and conv is not None:
+        return
+    x, edge_index = graph()
+    y, other = graph(17, 60, seed=1)
+    x, edge_index = torch.cat([x, y]), torch.cat([edge_index, other + 40], dim=1)
+    batch = torch.cat([torch.zeros(40), torch.ones(17)]).long()
+    options = {"pool": structural("two_hop" if connect == "walk" else connect), "conv": conv}
+    options["connect"] = connect
+    model = GraphUNet(6, 8, 3, 2, reduce="mean", lift="interpolate", **options)
+    levels = model.prepare(edge_index, batch=batch)
+    assert isinstance(levels, Hierarchy)
+    assert [level.num_nodes for level in levels.levels] == [57, 29, 15]
+    grads = []
+    for args in ((edge_index, batch), (levels,), (levels, batch)):
+        given = x.clone().requires_grad_()
+        out = model(given, *args)
+        grads.append((out, *torch.autograd.grad(out.square().sum(), [given, *model.parameters()])))
+    for found in grads[1:]:
+        for a, b in zip(found, grads[0]):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_a_step_on_prepared_levels_builds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, edge_index = graph()
+    model = GraphUNet(6, 8, 3, 2, pool=structural("contract"), lift="interpolate")
+    levels = model.prepare(edge_index)
+    model(x, levels).sum().backward()  # the first builds what all later ones share
+
+    def build(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("built anew")
+
+    for module, name in (
+        (csr, "build"),
+        (csr, "transpose"),
+        (csr, "rows_of"),
+        (select, "_spread"),
+        (torch, "sort"),
+        (Adjacency, "pool"),
+        (Transfer, "from_edges"),
+    ):
+        monkeypatch.setattr(module, name, build)
+    model(x, levels).sum().backward()
 
 
 def test_prepared_adjacency() -> None:
     x, edge_index = graph()
     weight = torch.rand(edge_index.size(1))
     model = GraphUNet(6, 8, 3, 2, connect="walk")
-    walks = WalkAdjacency.from_edge_index(edge_index, weight, 40)
+    walks = Walk.from_edge_index(edge_index, weight, 40)
     assert torch.equal(model(x, walks), model(x, edge_index, edge_weight=weight))
     exact = GraphUNet(6, 8, 3, 2)
     stored = Adjacency.from_edge_index(edge_index, weight, 40)
     assert torch.equal(exact(x, stored), exact(x, edge_index, edge_weight=weight))
-    with pytest.raises(ValueError, match="prepared for connect='walk'"):
+    plain = Edges(edge_index, 40, weight)
+    assert torch.equal(exact(x, plain), exact(x, edge_index, edge_weight=weight))
+    with pytest.raises(ValueError, match="prepared for another 'connect'.*Walk for .*'two_hop'"):
         exact(x, walks)
-    with pytest.raises(ValueError, match="structure of 40 nodes"):
+    with pytest.raises(ValueError, match="prepared for another.*Adjacency for connect='walk'"):
+        model(x, stored)
+    with pytest.raises(ValueError, match="prepared for another 'connect' or 'conv'.*Adjacency"):
+        GraphUNet(6, 8, 3, 2, conv=GraphConv)(x, stored)
+    with pytest.raises(ValueError, match="prepared for 40 nodes.*39 rows"):
         model(x[:39], walks)
-    with pytest.raises(ValueError, match="'edge_weight' must be None"):
+    with pytest.raises(ValueError, match="'edge_weight' must be None with a prepared graph"):
         model(x, walks, edge_weight=weight)
-    with pytest.raises(ValueError, match="prepared in torch.float32"):
+    with pytest.raises(ValueError, match="'edge_attr' must be None with a prepared graph"):
+        model(x, walks, edge_attr=weight)
+    with pytest.raises(ValueError, match="prepared in torch.float32.*`to`.*float64"):
         model.double()(x.double(), walks)
+    wide = model(x.double(), walks.to(torch.float64))
+    torch.testing.assert_close(wide.float(), model.float()(x, walks), atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="'to' goes with level 0 of walks.*level 1"):
+        walks.pool(torch.arange(20)).to(torch.float64)
+
+
+def test_prepared_levels_of_another_model_are_refused() -> None:
+    x, edge_index = graph()
+    one = GraphUNet(6, 8, 3, 1, pool=structural("two_hop"))
+    two = GraphUNet(6, 8, 3, 2, pool=structural("two_hop"))
+    levels = two.prepare(edge_index)
+    with pytest.raises(ValueError, match="prepared in 2 poolings for a model of 1"):
+        one(x, levels)
+    with pytest.raises(ValueError, match="'batch' must be that of the prepared hierarchy"):
+        two(x, levels, torch.zeros(40, dtype=torch.long))
+    lifted = GraphUNet(6, 8, 3, 2, pool=structural("two_hop"), lift="interpolate")
+    levels.transfers[1] = None
+    with pytest.raises(ValueError, match="must be prepared with transfers.*lift='interpolate'"):
+        lifted(x, levels)
+    with pytest.raises(ValueError, match="'batch' goes with levels that hang on the graph alone"):
+        GraphUNet(6, 8, 3, 2).prepare(edge_index, batch=torch.zeros(40, dtype=torch.long))
+
+
+def test_prepare_checks_at_its_door() -> None:
+    _, edge_index = graph()
+    model = GraphUNet(6, 8, 3, 2)
+    with pytest.raises(IndexError, match="'edge_index'"):
+        model.prepare(edge_index, num_nodes=7)
+    with pytest.raises(ValueError, match=r"'edge_weight' must have shape.*\[3\]"):
+        model.prepare(edge_index, torch.ones(3))
+    with pytest.raises(ValueError, match="'edge_weight' must be non-negative"):
+        GraphUNet(6, 8, 3, 2, connect="walk").prepare(edge_index, -torch.ones(edge_index.size(1)))
+    with pytest.raises(ValueError, match="'edge_weight' goes with a 'conv'"):
+        GraphUNet(6, 8, 3, 2, conv=SAGEConv).prepare(edge_index, torch.ones(edge_index.size(1)))
+    adj_t = to_torch_csr_tensor(edge_index, size=(40, 40))
+    assert model.prepare(adj_t).num_nodes == 40
+    none = model.prepare(torch.empty(2, 0, dtype=torch.long))
+    assert none.num_nodes == 0
 
 
 def test_walk_refuses_other_convolutions_and_weights() -> None:
@@ -186,12 +296,14 @@ def test_walk_refuses_other_convolutions_and_weights() -> None:
 
 def test_sampled_with_attention_and_learned_weights() -> None:
     x, edge_index = graph()
-    attention = GraphUNet(6, 8, 3, 2, connect="sampled", max_degree=4, conv=GATConv)
+    attention = GraphUNet(
+        6, 8, 3, 2, pool=lambda c, r: GPool(c, r, connect="sampled", max_degree=4), conv=GATConv
+    )
     torch.manual_seed(1)
     out = attention(x, edge_index)
     torch.manual_seed(1)
     assert torch.equal(attention(x, edge_index), out)
-    _, hierarchy = attention.encode(x, edge_index)
+    _, hierarchy = attention.states(x, edge_index)
     into = hierarchy.levels[1].edges()[0][1]
     assert int(torch.bincount(into).max()) <= 4
     model = GraphUNet(6, 8, 3, 2, connect="sampled")
@@ -204,49 +316,11 @@ def test_sampled_with_attention_and_learned_weights() -> None:
 def test_sampled_with_room_is_two_hop() -> None:
     x, edge_index = graph()
     exact = GraphUNet(6, 8, 3, 1)
-    sampled = GraphUNet(6, 8, 3, 1, connect="sampled", max_degree=10_000)
+    sampled = GraphUNet(
+        6, 8, 3, 1, pool=lambda c, r: GPool(c, r, connect="sampled", max_degree=10_000)
+    )
     sampled.load_state_dict(exact.state_dict())
     assert torch.allclose(sampled(x, edge_index), exact(x, edge_index), atol=1e-5)
-
-
-def test_auto_counts_first_pooling_in_expectation() -> None:
-    _, edge_index = graph(300, 900)
-    matrix = Adjacency.from_edge_index(edge_index, None, 300).matrix
-    assert not isinstance(matrix, Tensor)
-    degree = matrix.indptr.diff().double()
-    levels = 2 * matrix.nnz + 0.25 * float(degree.square().sum())
-    count = count_products(matrix, [0.5])
-    assert levels < count.two_hop < 1.5 * levels  # plus the one convolution of the pooled level
-    # Level 1 at ratio 0.5 costs one product with the graph, level 2 one and a half, level 3 2.75.
-    assert walk_share([0.5]) == pytest.approx(1 + 1 / 2)
-    assert walk_share([0.5, 0.5]) == pytest.approx(1 + (2 * 1 + 1.5) / 2)
-    assert walk_share([0.5] * 3) == pytest.approx(1 + (2 * 1 + 2 * 1.5 + 2.75) / 2)
-    assert count.walk == pytest.approx(2 * matrix.nnz * 1.5)
-
-
-def test_auto_walks_where_two_hop_fills_up_and_stays() -> None:
-    ring = torch.stack([torch.arange(400), (torch.arange(400) + 1) % 400])
-    ring = torch.cat([ring, ring.flip(0)], dim=1)
-    star = torch.stack([torch.zeros(399, dtype=torch.long), torch.arange(1, 400)])
-    star = torch.cat([star, star.flip(0)], dim=1)
-    chosen = {}
-    for name, edge_index in (("ring", ring), ("star", star)):
-        matrix = Adjacency.from_edge_index(edge_index, None, 400).matrix
-        assert not isinstance(matrix, Tensor)
-        chosen[name] = choose_connect(matrix, [0.5, 0.5])
-        count = count_products(matrix, [0.5, 0.5])
-        assert (chosen[name] == "walk") == (count.two_hop > CROSSOVER * count.walk)
-    assert chosen == {"ring": "two_hop", "star": "walk"}
-    x = torch.randn(400, 6)
-    model = GraphUNet(6, 8, 3, 2, connect="auto")
-    model(x, star)
-    assert model.levels.connect == "walk"
-    model(x, ring)
-    assert model.levels.connect == "walk"
-    model.reset_parameters()
-    model(x, ring)
-    assert model.levels.connect == "two_hop"
-    assert GraphUNet(6, 8, 3, 2, connect="auto", conv=GATConv).levels.connect == "two_hop"
 
 
 def test_autocast_trains() -> None:

@@ -20,12 +20,12 @@ from pyg_gunet import (
 )
 from pyg_gunet.functional.connect import two_hop
 from pyg_gunet.functional.select import topk
-from tests.conftest import Graph, permuted, random_graph, to_dense
+from tests.conftest import Graph, awake, permuted, random_graph, to_dense
 from tests.properties.graphs import any_graphs
 
 F = 3
 few = settings(max_examples=12)
-CONNECTIONS = ("two_hop", "induced", "walk")
+CONNECTIONS = ("two_hop", "induced", "walk", "contract")
 
 
 class Batch(NamedTuple):
@@ -68,16 +68,17 @@ def models(**options: object) -> list[torch.nn.Module]:
         SegmentationUNet(F, 4, 3, depth=2, multi_scale=True, **options),
         GraphUNetAutoEncoder(F, 4, 2, depth=2, **options),
     ]
-    return [model.double().eval() for model in made]
+    return [awake(model.double()).eval() for model in made]
 
 
 @pytest.mark.parametrize("select", ["topk", "spread"])
+@pytest.mark.parametrize("connect", ["two_hop", "contract"])
 @given(drawn=batches())
 @few
-def test_pools_of_a_batch(select, drawn):
+def test_pools_of_a_batch(select, connect, drawn):
     parts, data = drawn
     torch.manual_seed(0)
-    pool = GPool(F, 0.5, select=select, connect="two_hop").double()
+    pool = GPool(F, 0.5, select=select, connect=connect, reduce="mean").double()
     whole = pool(data.x, data.edge_index, data.edge_weight, data.batch)
     size = whole.perm.numel()
     dense = to_dense(whole.edge_index, whole.edge_attr, size)
@@ -142,7 +143,13 @@ def test_renamed_nodes_rename_the_output(connect, graph, random):
 
 @pytest.mark.parametrize(
     "select, connect",
-    [("topk", "two_hop"), ("spread", "walk"), ("topk", "induced"), ("spread", "sampled")],
+    [
+        ("topk", "two_hop"),
+        ("spread", "walk"),
+        ("topk", "induced"),
+        ("spread", "sampled"),
+        ("spread", "contract"),
+    ],
 )
 def test_gradients(select, connect):
     """Of every parameter and the features, through a pooling that the step does not change."""

@@ -11,17 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.nn import GraphUNet as PyGGraphUNet
 
-from pyg_gunet import (
-    Adjacency,
-    GPool,
-    GraphUNet,
-    GUnpool,
-    WalkAdjacency,
-    sampled_two_hop,
-    spread,
-)
+from pyg_gunet import GPool, GraphUNet, GUnpool, sampled_two_hop, spread
 from pyg_gunet.functional.connect import induced, two_hop
 from pyg_gunet.functional.select import num_kept, topk
+from pyg_gunet.graph.adjacency import Adjacency
+from pyg_gunet.graph.walk import Walk
 from tests.conftest import Graph, dense_two_hop, to_dense
 from tests.properties.graphs import KINDS, any_graphs, perms, scores
 
@@ -125,12 +119,12 @@ def test_connectivity_against_dense(data, graph):
 def test_walks_against_dense(data, graph):
     n = graph.num_nodes
     dtype = torch.float64
-    level = WalkAdjacency.from_edge_index(graph.edge_index, graph.edge_weight, n, dtype)
+    level = Walk.from_edge_index(graph.edge_index, graph.edge_weight, n, dtype)
     s, loops = graph.dense(), own_loops(graph)
     for depth in range(3):
         size = s.size(0)
         missing = loops if depth == 0 else torch.full((size,), math.nan, dtype=dtype)
-        propagated = level.propagation().matmul(torch.eye(size, dtype=dtype))
+        propagated = level.propagate(torch.eye(size, dtype=dtype))
         torch.testing.assert_close(propagated, gcn(s, missing, 2.0), atol=1e-12, rtol=1e-9)
         perm = data.draw(perms(size))
         hop = gcn(s, torch.full((size,), math.nan, dtype=dtype), 1.0)

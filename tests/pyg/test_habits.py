@@ -32,6 +32,7 @@ from pyg_gunet import (
     GraphUNetAutoEncoder,
     MaskedAutoEncoder,
     MixedGraphUNet,
+    OfficialGraphUNet,
     SegmentationUNet,
     VariationalAutoEncoder,
 )
@@ -63,6 +64,7 @@ MODELS = {
     "levels": lambda: unet("contract", select="spread", reduce="mean", lift="interpolate"),
     "sage": lambda: unet("contract", conv=SAGEConv),
     "mixed": lambda: MixedGraphUNet(4, 8, 3, 2),
+    "official": lambda: OfficialGraphUNet(4, 8, 3, 2),
     "segmentation": lambda: SegmentationUNet(4, 8, 3, 2, multi_scale=True),
     "autoencoder": lambda: GraphUNetAutoEncoder(4, 8, 4, 2),
     "variational": lambda: VariationalAutoEncoder(GraphUNetAutoEncoder(4, 8, 4, 2)).eval(),
@@ -273,7 +275,7 @@ def test_functional_call():
 # Explainers and summaries ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["induced", "two_hop", "contract"])
+@pytest.mark.parametrize("name", ["induced", "two_hop", "contract", "mixed", "official"])
 def test_edge_masks_of_explainers_count(name):
     model = MODELS[name]()
     explainer = Explainer(

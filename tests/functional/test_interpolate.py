@@ -1,4 +1,4 @@
-"""Unpooling into dropped nodes: nearest kept nodes and feature propagation."""
+"""Lifting to dropped nodes: nearest kept nodes, interpolation and feature propagation."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from pyg_gunet.functional.fill import nearest_kept, propagate_kept
 from torch import Tensor
 
 from pyg_gunet import GraphUNetAutoEncoder, GUnpool
-from tests.conftest import graphs_with_perm, permuted, random_batch, random_graph
+from pyg_gunet.functional.interpolate import nearest_kept, prolongation, propagate_kept
+from tests.conftest import awake, graphs_with_perm, permuted, random_batch, random_graph
 
 PATH = torch.tensor([[0, 1, 2, 3], [1, 2, 3, 4]])
 EMPTY = torch.empty(2, 0, dtype=torch.long)
@@ -94,13 +94,13 @@ def test_equivariance(times):
     torch.testing.assert_close(again, out[order])
 
 
-@pytest.mark.parametrize("fill", ["nearest", "propagate"])
-def test_gradients(fill):
+@pytest.mark.parametrize("lift", ["nearest", "interpolate", "propagate"])
+def test_gradients(lift):
     graph, perm = random_graph(9, 14), torch.tensor([4, 0, 2])
     x = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
 
     def function(x):
-        return GUnpool(fill, 6)(x, perm, 9, graph.edge_index)
+        return GUnpool(lift)(x, perm, 9, graph.edge_index)
 
     assert torch.autograd.gradcheck(function, x)
     assert torch.autograd.gradgradcheck(function, x)
@@ -109,9 +109,29 @@ def test_gradients(fill):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_dtypes(dtype):
     x = torch.tensor([[0.0], [8.0]], dtype=dtype)
-    out = GUnpool("propagate", 200)(x, torch.tensor([0, 4]), 5, PATH)
+    out = propagate_kept(x, torch.tensor([0, 4]), PATH, 5, 200)
     assert out.dtype == dtype
     torch.testing.assert_close(out.view(-1), torch.tensor([0, 2, 4, 6, 8]).to(dtype))
+    out = GUnpool("interpolate")(x, torch.tensor([0, 4]), 5, PATH)
+    assert out.dtype == dtype
+    assert out.view(-1).tolist() == [0, 0, 4, 8, 8]
+
+
+def test_lifts_are_the_functions():
+    graph, perm, x = random_graph(30, 60), torch.tensor([3, 11, 29, 0]), torch.randn(4, 3)
+    edges = graph.edge_index
+    out = {
+        lift: GUnpool(lift)(x, perm, 30, edges) for lift in ("nearest", "interpolate", "propagate")
+    }
+    assert torch.equal(out["nearest"], propagate_kept(x, perm, edges, 30, 0))
+    assert torch.equal(out["propagate"], propagate_kept(x, perm, edges, 30, 40))
+    assert torch.equal(out["interpolate"], prolongation(perm, edges, 30).prolong(x))
+    weighted = GUnpool("interpolate")(x, perm, 30, edges, graph.edge_weight)
+    expected = prolongation(perm, edges, 30, graph.edge_weight).prolong(x)
+    assert torch.equal(weighted, expected)
+    assert not torch.equal(weighted, out["interpolate"])
+    bound = x.abs().amax(0) + 1e-6
+    assert all(bool((lifted.abs() <= bound).all()) for lifted in out.values())  # means
 
 
 def test_int32_and_edges_that_count_once():
@@ -134,17 +154,36 @@ def test_edges_of_the_range():
 @pytest.mark.parametrize(
     "call, error, match",
     [
-        (lambda: GUnpool("mean"), ValueError, "'fill' must be one of .*'mean'"),
-        (lambda: GUnpool("propagate", -1), ValueError, "'num_iterations'.*-1"),
+        (lambda: GUnpool("mean"), ValueError, "'lift' must be one of .*'mean'"),
+        (
+            lambda: propagate_kept(torch.ones(1, 1), torch.tensor([0]), PATH, 5, -1),
+            ValueError,
+            "'num_iterations'.*-1",
+        ),
+        (
+            lambda: GUnpool("nearest")(torch.ones(1, 1), torch.tensor([0]), 5, PATH, torch.ones(4)),
+            ValueError,
+            "'edge_weight' goes with lift='interpolate'.*'nearest'",
+        ),
+        (
+            lambda: prolongation(torch.tensor([5]), PATH, 5),
+            IndexError,
+            "'perm'.*5",
+        ),
+        (
+            lambda: prolongation(torch.tensor([0]), PATH, 5, torch.ones(3)),
+            ValueError,
+            r"'edge_weight' must have shape \[4\].*\[3\]",
+        ),
         (
             lambda: GUnpool("nearest")(torch.ones(1, 1), torch.tensor([0]), 5),
             ValueError,
-            "'edge_index' must be .*None with fill='nearest'",
+            "'edge_index' must be .*None with lift='nearest'",
         ),
         (
             lambda: GUnpool()(torch.ones(1, 1), torch.tensor([0]), 5, PATH),
             ValueError,
-            "'edge_index' must be None with fill='zero'",
+            "'edge_index' must be None with lift='zero'",
         ),
         (
             lambda: propagate_kept(torch.ones(2, 1), torch.tensor([0]), PATH, 5),
@@ -157,9 +196,9 @@ def test_edges_of_the_range():
             "'edge_index'.*5",
         ),
         (
-            lambda: GraphUNetAutoEncoder(2, 4, depth=1, fill="mean"),
+            lambda: GraphUNetAutoEncoder(2, 4, depth=1, lift="mean"),
             ValueError,
-            "'fill' must be one of .*'mean'",
+            "'lift' must be one of .*'mean'",
         ),
     ],
 )
@@ -170,17 +209,18 @@ def test_refused(call, error, match):
 
 def test_repr():
     assert repr(GUnpool("propagate")) == "GUnpool('propagate')"
-    assert repr(GUnpool("propagate", 5)) == "GUnpool('propagate', num_iterations=5)"
+    assert repr(GUnpool()) == "GUnpool()"
 
 
 # In an auto-encoder -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("connect", ["two_hop", "induced", "walk", "sampled"])
-def test_auto_encoder_alone_as_in_a_batch(connect):
+@pytest.mark.parametrize("connect", ["two_hop", "induced", "walk", "sampled", "contract"])
+@pytest.mark.parametrize("lift", ["nearest", "interpolate", "propagate"])
+def test_auto_encoder_alone_as_in_a_batch(connect, lift):
     batch = random_batch()
     torch.manual_seed(0)
-    model = GraphUNetAutoEncoder(3, 8, depth=2, connect=connect, fill="propagate").eval()
+    model = awake(GraphUNetAutoEncoder(3, 8, depth=2, connect=connect, lift=lift)).eval()
     x = torch.randn(batch.batch.numel(), 3)
     out = model(x, batch.edge_index, batch.batch)
     for part, start in zip(batch.parts, batch.offsets):
@@ -188,22 +228,22 @@ def test_auto_encoder_alone_as_in_a_batch(connect):
         torch.testing.assert_close(out[rows], model(x[rows], part.edge_index), atol=1e-5, rtol=1e-4)
 
 
-def test_auto_encoder_reconstructs_a_ring_from_a_tenth():
+@pytest.mark.parametrize("lift, better", [("interpolate", 5), ("propagate", 50)])
+def test_auto_encoder_reconstructs_a_ring_from_a_tenth(lift, better):
+    """Interpolation is exact to one hop beside a kept node, so it lies between."""
     ring = torch.arange(40)
     edges = torch.cat([torch.stack([ring, ring.roll(1)]), torch.stack([ring.roll(1), ring])], dim=1)
     angle = ring * torch.pi / 20
     x = torch.stack([angle.cos(), angle.sin()], dim=1)
     errors = {}
-    for fill in ("zero", "propagate"):
+    for name in ("zero", lift):
         torch.manual_seed(0)
-        model = GraphUNetAutoEncoder(
-            2, 32, depth=1, pool_ratios=0.1, connect="induced", quantiles=1, fill=fill
-        )
+        model = GraphUNetAutoEncoder(2, 32, depth=1, pool_ratios=0.1, connect="induced", lift=name)
         optimizer = torch.optim.Adam(model.parameters(), 5e-3)
         for _ in range(300):
             optimizer.zero_grad()
             loss = model.loss(model(x, edges), x)
             loss.backward()
             optimizer.step()
-        errors[fill] = loss.item()
-    assert errors["propagate"] < errors["zero"] / 50
+        errors[name] = loss.item()
+    assert errors[lift] < errors["zero"] / better

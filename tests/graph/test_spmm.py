@@ -7,9 +7,10 @@ import gc
 import psutil
 import pytest
 import torch
-from pyg_gunet.functional.spgemm import CSR
-from pyg_gunet.functional.spmm import SparseBlock, apply_map, csr_matmul, scale
 from torch import Tensor
+
+from pyg_gunet.graph.sparse.csr import CSR, scale
+from pyg_gunet.graph.sparse.spmm import SparseBlock, apply_map, product
 
 
 def sparse(rows: int, cols: int, dtype: torch.dtype = torch.float32) -> tuple[CSR, Tensor]:
@@ -29,7 +30,7 @@ def test_products_equal_dense(dtype: torch.dtype, features: int) -> None:
     block = SparseBlock(matrix)
     assert block.nnz == matrix.nnz
     assert block.dtype == dtype
-    assert torch.allclose(csr_matmul(*matrix, x), dense @ x, atol=1e-5)
+    assert torch.allclose(product(matrix, x), dense @ x, atol=1e-5)
     assert torch.allclose(block.matmul(x), dense @ x, atol=1e-5)
     assert torch.allclose(block.matmul(y, transposed=True), dense.t() @ y, atol=1e-5)
     assert torch.allclose(block.add_to(y.clone(), x), y + dense @ x, atol=1e-5)
@@ -68,7 +69,7 @@ def test_scale() -> None:
     matrix, dense = sparse(12, 9)
     left, right = torch.rand(12), torch.rand(9)
     x = torch.eye(9)
-    scaled = csr_matmul(*scale(matrix, left, right), x)
+    scaled = product(scale(matrix, left, right), x)
     assert torch.allclose(scaled, left.view(-1, 1) * dense * right, atol=1e-6)
     assert scale(matrix, None, None).values is matrix.values
     assert scale(matrix, left, None).indices is matrix.indices
@@ -102,7 +103,7 @@ def test_autocast_leaves_the_product_alone() -> None:
     expected = dense @ x
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.allclose(SparseBlock(matrix).matmul(x), expected, atol=1e-5)
-        assert csr_matmul(*matrix, x).dtype == torch.float32
+        assert product(matrix, x).dtype == torch.float32
 
 
 def test_kernels_do_not_leak() -> None:

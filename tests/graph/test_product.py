@@ -7,11 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyg_gunet.functional.spgemm import CSR
-from pyg_gunet.functional.spmm import csr_matmul
 
-from pyg_gunet.functional import spgemm
 from pyg_gunet.functional.connect import count_products, two_hop
+from pyg_gunet.graph.sparse import csr, product
+from pyg_gunet.graph.sparse.csr import CSR
+from pyg_gunet.graph.sparse.spmm import product as features_product
 from tests.conftest import (
     dense_adjacency,
     dense_two_hop,
@@ -34,14 +34,14 @@ def as_dense(matrix: CSR) -> torch.Tensor:
 
 
 def is_sorted(matrix: CSR) -> bool:
-    row, col, _ = spgemm.to_coo(matrix)
+    row, col, _ = csr.to_coo(matrix)
     key = row * matrix.shape[1] + col
     return bool((key[1:] > key[:-1]).all())
 
 
 def shuffled_columns(matrix: CSR) -> CSR:
     """The same matrix with the columns of each row in reverse."""
-    row, _, _ = spgemm.to_coo(matrix)
+    row, _, _ = csr.to_coo(matrix)
     order = torch.argsort(row * (matrix.nnz + 1) - torch.arange(matrix.nnz))
     return matrix._replace(indices=matrix.indices[order], values=matrix.values[order])
 
@@ -53,34 +53,34 @@ def test_kernels_against_dense(backend, drawn):
     n = graph.num_nodes
     row, col = graph.edge_index
     proper = row != col
-    matrix = spgemm.build(row[proper], col[proper], graph.edge_weight[proper], n)
+    matrix = csr.build(row[proper], col[proper], graph.edge_weight[proper], n)
     dense = graph.dense()
     assert is_sorted(matrix)
     assert torch.equal(as_dense(matrix), dense)
     for m in (matrix, shuffled_columns(matrix)):
-        assert torch.equal(as_dense(spgemm.transpose(m)), dense.t())
-        assert is_sorted(spgemm.transpose(m))
-        assert torch.equal(as_dense(spgemm.sort_columns(m)), dense)
-        assert is_sorted(spgemm.sort_columns(m))
-        assert torch.equal(as_dense(spgemm.rows_of(m, perm)), dense[perm])
-        assert torch.equal(as_dense(spgemm.columns_of(m, perm)), dense[:, perm])
-        assert torch.equal(as_dense(spgemm.submatrix(m, perm)), dense[perm][:, perm])
-        left, right = spgemm.rows_of(m, perm), spgemm.columns_of(m, perm)
-        product = spgemm.multiply(left, right)
-        assert torch.equal(as_dense(product), dense[perm] @ dense[:, perm])
+        assert torch.equal(as_dense(csr.transpose(m)), dense.t())
+        assert is_sorted(csr.transpose(m))
+        assert torch.equal(as_dense(csr.sort_columns(m)), dense)
+        assert is_sorted(csr.sort_columns(m))
+        assert torch.equal(as_dense(csr.rows_of(m, perm)), dense[perm])
+        assert torch.equal(as_dense(csr.columns_of(m, perm)), dense[:, perm])
+        assert torch.equal(as_dense(csr.submatrix(m, perm)), dense[perm][:, perm])
+        left, right = csr.rows_of(m, perm), csr.columns_of(m, perm)
+        found = product.multiply(left, right)
+        assert torch.equal(as_dense(found), dense[perm] @ dense[:, perm])
         pattern = (as_dense(left) != 0).double() @ (as_dense(right) != 0).double()
-        assert product.nnz >= int((pattern > 0).sum())  # those that cancel are among them
+        assert found.nnz >= int((pattern > 0).sum())  # those that cancel are among them
         x = torch.randn(n, 3, dtype=torch.float64)
-        torch.testing.assert_close(csr_matmul(*m, x), dense @ x)
+        torch.testing.assert_close(features_product(m, x), dense @ x)
 
 
 def test_scipy_views_copy_nothing():
-    matrix = spgemm.build(torch.tensor([0, 1]), torch.tensor([1, 0]), torch.ones(2), 2)
-    view = spgemm.to_scipy(matrix)
+    matrix = csr.build(torch.tensor([0, 1]), torch.tensor([1, 0]), torch.ones(2), 2)
+    view = csr.to_scipy(matrix)
     view.data[0] = 5.0
     assert matrix.values[0] == 5.0
     assert view.indices.ctypes.data == matrix.indices.data_ptr()
-    assert spgemm.from_scipy(view).values.data_ptr() == matrix.values.data_ptr()
+    assert csr.from_scipy(view).values.data_ptr() == matrix.values.data_ptr()
 
 
 @given(st.integers(1, 9), st.integers(0, 40))
@@ -88,24 +88,24 @@ def test_rows_shared_out_to_threads_are_all_there(rows, nnz):
     generator = torch.Generator().manual_seed(rows * 100 + nnz)
     row = torch.randint(rows, (nnz,), generator=generator)
     col = torch.randint(rows, (nnz,), generator=generator)
-    matrix = spgemm.build(row, col, torch.ones(nnz, dtype=torch.float64), rows)
+    matrix = csr.build(row, col, torch.ones(nnz, dtype=torch.float64), rows)
     before = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(spgemm, "THREADS_FROM", 0)
+        monkeypatch.setattr(product, "THREADS_FROM", 0)
         try:
             torch.set_num_threads(3)
-            product = spgemm.multiply(matrix, matrix)
+            found = product.multiply(matrix, matrix)
         finally:
             torch.set_num_threads(before)
     dense = as_dense(matrix)
-    assert product.shape == (rows, rows)
-    assert torch.equal(as_dense(product), dense @ dense)
+    assert found.shape == (rows, rows)
+    assert torch.equal(as_dense(found), dense @ dense)
 
 
 @pytest.mark.parametrize("directed", [False, True])
 def test_threads_change_nothing(directed, num_threads, monkeypatch):
-    monkeypatch.setattr(spgemm, "THREADS_FROM", 0)
-    monkeypatch.setattr(spgemm, "DENSE_RATE", 1e-30)
+    monkeypatch.setattr(product, "THREADS_FROM", 0)
+    monkeypatch.setattr(product, "DENSE_RATE", 1e-30)
     graph = random_graph(300, 1_500, directed=directed, dtype=torch.float64)
     perm = torch.randperm(300)[:200]
     results = []
@@ -120,8 +120,8 @@ def test_threads_change_nothing(directed, num_threads, monkeypatch):
 
 
 def test_threads_on_fewer_rows_than_threads(num_threads, monkeypatch):
-    monkeypatch.setattr(spgemm, "THREADS_FROM", 0)
-    monkeypatch.setattr(spgemm, "DENSE_RATE", 1e-30)
+    monkeypatch.setattr(product, "THREADS_FROM", 0)
+    monkeypatch.setattr(product, "DENSE_RATE", 1e-30)
     num_threads(4)
     index, weight = two_hop(torch.tensor([[0, 1], [1, 2]]), None, torch.tensor([2, 0]), 3)
     assert index.tolist() == [[1], [0]]
@@ -155,7 +155,7 @@ def test_limit_of_products():
     perm = torch.arange(15)
     products = count_products(graph.edge_index, perm, 30)
     assert two_hop(*graph[:2], perm, 30, max_products=products)[0].size(1) > 0
-    with pytest.raises(spgemm.ProductLimitError) as error:
+    with pytest.raises(product.ProductLimitError) as error:
         two_hop(*graph[:2], perm, 30, max_products=products - 1)
     assert isinstance(error.value, MemoryError)
     message = str(error.value)
@@ -171,9 +171,9 @@ def test_limit_from_the_memory(monkeypatch):
     leaves = torch.arange(1, 40_001)
     star = torch.stack([torch.cat([leaves, 0 * leaves]), torch.cat([0 * leaves, leaves])])
     monkeypatch.setattr(
-        spgemm.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 2**30})
+        product.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 2**30})
     )
-    with pytest.raises(spgemm.ProductLimitError, match=r"1,600,\d+,\d+ products.*1\.0 GiB"):
+    with pytest.raises(product.ProductLimitError, match=r"1,600,\d+,\d+ products.*1\.0 GiB"):
         two_hop(star, None, leaves, 40_001)
 
 
