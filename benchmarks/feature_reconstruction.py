@@ -11,9 +11,9 @@ per node; its number of iterations is chosen on the validation entries), the mea
 a GAE with a feature decoder (two convolutions to as many latent floats, a perceptron back), and
 `GraphUNetAutoEncoder`, whose latent lies on a quarter of the nodes and has as many floats per input
 node: with contracted levels and interpolation, the default, and with two-hop levels that lift by
-zeros, as in the paper, and by propagation. The networks have one grid (dropout, and the share of known entries that
-a training step leaves out); its best configuration by validation error on a seed of the search
-(1000) goes to the seeds of the table. A run's epoch is that of best validation error.
+zeros, as in the paper, and by propagation. The networks have one grid (dropout, and the share of
+known entries that a training step leaves out); its best configuration by validation error on a seed
+of the search (1000) goes to the seeds of the table. A run's epoch is that of best validation error.
 
 Runs are lines of the CSV file and are not repeated: start again to resume.
 

@@ -78,6 +78,8 @@ class LevelModel(torch.nn.Module):
         self.words = words
         self.walks = connect == "walk"
         quantiles = self.quantiles if select == "spread" else None
+        # Named before the pools, and so reset before them: the same seed gives PyG's weights.
+        self.down_convs = torch.nn.ModuleList()
         self.pools = torch.nn.ModuleList()
         for ratio in self.pool_ratios:
             if pool is not None:
