@@ -31,7 +31,8 @@ PROBLEMS = ("poisson", "darcy", "advection")
 FIELDS = 4  # right-hand sides or coefficients per mesh
 STEPS, STEP, SUBSTEPS = 50, 0.02, 2
 KAPPA, SPEED = 0.01, 0.5  # of h = 0.05 at 500 nodes: a cell Peclet number of about 1
-VERSION = 1  # part of the name of cached files
+COARSE = 1000  # areas are told in units of a node's on a mesh of this many
+VERSION = 2  # part of the name of cached files
 Mesh = dict[str, Tensor]
 
 
@@ -136,25 +137,31 @@ def solve(
     free = np.ones(len(points))
     free[border] = 0
     area = np.asarray(weight.sum(1)).ravel()
-    size = np.log10(len(points) / 1000)  # the only sign of how fine the whole mesh is
-    fixed = [1 - free, *points.T, np.log(area * len(points)), np.full(len(points), size)]
+    # How dense the mesh is here, relative to the whole mesh and by itself. The latter falls to 0
+    # on finer meshes: a network that is tested on one interpolates towards what it has seen.
+    fixed = [1 - free, *points.T, np.log(area * len(points)), COARSE * area]
 
     def dirichlet(matrix, right: np.ndarray) -> np.ndarray:  # noqa: ANN001
         return skfem.solve(*skfem.condense(matrix, right, D=border))
 
     out: dict[str, np.ndarray] = {}
     if problem == "poisson":
-        given = [random_field(points, rng, 0.3, 2.0) for _ in range(FIELDS)]
-        target = [dirichlet(stiffness, weight @ f) for f in given]
+        fields = [random_field(points, rng, 0.3, 2.0) for _ in range(FIELDS)]
+        target = [dirichlet(stiffness, weight @ f) for f in fields]
+        # The load vector too: the right-hand side of the discrete system, whose matrix knows no
+        # length in two dimensions.
+        given = [np.stack([f, COARSE * (weight @ f)], axis=1) for f in fields]
     elif problem == "darcy":
-        given = [random_field(points, rng, 0.2, 1.0) for _ in range(FIELDS)]
+        fields = [random_field(points, rng, 0.2, 1.0) for _ in range(FIELDS)]
+        given = [log_a[:, None] for log_a in fields]
 
         @skfem.BilinearForm
         def flow(u, v, w):  # noqa: ANN001, ANN202
             return np.exp(w["log_a"]) * dot(grad(u), grad(v))
 
         right = weight @ np.ones(len(points))
-        target = [dirichlet(flow.assemble(basis, log_a=basis.interpolate(g)), right) for g in given]
+        flows = [flow.assemble(basis, log_a=basis.interpolate(log_a)) for log_a in fields]
+        target = [dirichlet(matrix, right) for matrix in flows]
     else:
         stream = dirichlet(stiffness, weight @ random_field(points, rng, 0.4, 1.5))
         slope = basis.interpolate(stream).grad  # [2, T, Q], constant on a triangle
@@ -184,7 +191,7 @@ def solve(
             states.append(u)
         out["states"] = np.stack(states, axis=1)
     if problem != "advection":
-        out["given"] = np.stack(given, axis=1)[:, :, None]
+        out["given"] = np.stack(given, axis=1)
         out["target"] = np.stack(target, axis=1)
     out |= {"pos": points, "fixed": np.stack(fixed, axis=1), "free": free[:, None]}
     edges = np.concatenate([mesh.facets, mesh.facets[::-1]], axis=1).astype(np.int64)

@@ -30,7 +30,7 @@ class Task:
     def __init__(self, problem: str, train: list[Data]) -> None:
         self.steps = problem == "advection"
         first = train[0]
-        self.inputs = first.fixed.size(1) + 1
+        self.inputs = first.fixed.size(1) + (1 if self.steps else first.given.size(2))
         if self.steps:
             values = torch.cat([(d.states[:, 1:] - d.states[:, :-1]).view(-1) for d in train])
         else:
@@ -41,12 +41,12 @@ class Task:
         return batch.states.size(1) - 1 if self.steps else batch.target.size(1)
 
     def put(self, batch, given: Tensor):  # noqa: ANN001, ANN201
-        """The batch with its input `x`; `given` [N, 1] is what varies on a mesh."""
+        """The batch with its input `x`; `given` [N, C] is what varies on a mesh."""
         batch.x = torch.cat([batch.fixed, given], dim=1)
         return batch
 
     def pick(self, batch, which: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN001
-        """What is given and the answer, both [N, 1], of the case `which` [B] of each mesh."""
+        """What is given [N, C] and the answer [N, 1] of the case `which` [B] of each mesh."""
         row, column = torch.arange(batch.num_nodes), which[batch.batch]
         if not self.steps:
             return batch.given[row, column], batch.target[row, column, None] / self.scale

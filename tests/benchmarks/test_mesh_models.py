@@ -178,6 +178,13 @@ def test_share_of_the_variance_left(problem):
         mesh.given, mesh.target = torch.randn(30, 2, 1), torch.randn(30, 2) + 5
     task = Task(problem, [mesh])
     assert task.inputs == 5
+    every = torch.cat(
+        [
+            task.pick(next(iter(DataLoader([mesh]))), torch.tensor([i]))[1]
+            for i in range(task.cases(mesh))
+        ]
+    )
+    assert float(every.std()) == pytest.approx(1, rel=1e-4)
     right, none = (task.test(Answers(task, factor), [mesh]) for factor in (1.0, 0.0))
     assert right["share"] == pytest.approx(0, abs=1e-9)
     if problem == "poisson":
