@@ -99,10 +99,7 @@ def triangulate(size: float, rng: np.random.Generator) -> tuple[np.ndarray, np.n
 
     points = np.concatenate([border, inner])
     triangles = Delaunay(points).simplices
-    corner = points[triangles]
-    a, b = corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]
-    area = np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) / 2
-    triangles = triangles[_inside(corner.mean(1), radius, scale) & (area > 0.02 * h * h)]
+    triangles = triangles[_inside(points[triangles].mean(1), radius, scale)]
     used, triangles = np.unique(triangles, return_inverse=True)
     return points[used], triangles.reshape(-1, 3)
 
