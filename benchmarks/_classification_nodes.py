@@ -13,8 +13,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn import APPNP, Linear
 from torch_geometric.utils import dropout_edge
 
-from pyg_gunet import GraphUNet
-from pyg_gunet.datasets import load
+from pyg_gunet.data import load
 
 EPOCHS, LR, PATIENCE, EVERY = 200, 0.01, 50, 2
 # The part of a configuration that is of training; the rest is of the model.
@@ -36,7 +35,7 @@ def citation_graph(name: str, root: str) -> Data:
 
 
 class Grand(torch.nn.Module):
-    """Mixed features and a perceptron (Feng et al. 2020): ``GraphUNet(mix=)`` without its U,
+    """Mixed features and a perceptron (Feng et al. 2020): ``MixedGraphUNet`` without its U,
     but with self loops of weight 1, as published, where that has weight 2.
 
     The mixing comes after the first linear map, which is the same and takes less time.
@@ -57,6 +56,23 @@ class Grand(torch.nn.Module):
             total = total + x
         x = (total / (self.mix + 1) + self.first.bias).relu()
         return self.last(F.dropout(x, self.dropout, self.training))
+
+
+class Prepared(torch.nn.Module):
+    """A network of this package on the graph that it has prepared, or, in a step that leaves out
+    edges, on those that are left; then `propagate` steps of personalised PageRank."""
+
+    def __init__(self, net: Any, data: Data, propagate: int = 0) -> None:
+        super().__init__()
+        self.net = net
+        self.edge_index = data.edge_index
+        self.graph = net.prepare(data.edge_index, num_nodes=data.num_nodes)
+        self.smooth = APPNP(propagate, 0.1)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        whole = edge_index is self.edge_index
+        out = self.net(x, self.graph if whole else edge_index)
+        return self.smooth(out, edge_index) if self.smooth.K else out
 
 
 class WordDropout:
@@ -110,8 +126,6 @@ def train(
     optimizer = torch.optim.Adam(model.parameters(), LR, weight_decay=config["weight_decay"])
     passes, p, q = 2 if config["consistent"] else 1, config["dropout"], config["edge_dropout"]
     words = WordDropout(data.x, passes, config["drop"] == "nodes")
-    # Ours leaves out edges by itself, under its cached structure.
-    own_edges = isinstance(model, GraphUNet)
     best: tuple[float, float] = (-1.0, 0.0)
     row: dict[str, float | None] = {}
     at, start = 0, time.process_time()
@@ -120,7 +134,7 @@ def train(
         outs = []
         for i in range(passes):
             edge_index = data.edge_index
-            if q and not own_edges:
+            if q:
                 edge_index = dropout_edge(edge_index, q, force_undirected=True)[0]
             outs.append(model(words(i, p), edge_index).log_softmax(-1))
         loss = torch.stack(

@@ -3,7 +3,7 @@
 Systems: GCN, GAT, PyG's GraphUNet and ours with each connectivity, beside `ours`: the one of our
 variants, each with a search of its own, whose search ends best on the validation nodes.
 
-`ours: mixed` (``GraphUNet(mix=)``) is a second attempt: it was added when the test accuracies of
+`ours: mixed` (`MixedGraphUNet`) is a second attempt: it was added when the test accuracies of
 the other systems on Cora had been read. Its design and its search read validation nodes alone.
 `GRAND` is the same without the U, to tell what of its accuracy is the mixed features' (Feng et al.
 2020, with two passes per step, as all systems here have that train for consistency).
@@ -38,13 +38,13 @@ from typing import Any
 
 import torch
 from _classification import Config, Row, Runs, draws, run_all
-from _classification_nodes import EPOCHS, SHARED, Grand, citation_graph, train
+from _classification_nodes import EPOCHS, SHARED, Grand, Prepared, citation_graph, train
 from _common import parser, write_json
 from torch_geometric.data import Data
 from torch_geometric.nn import GAT, GCN
 from torch_geometric.nn import GraphUNet as PyGGraphUNet
 
-from pyg_gunet import GraphUNet
+from pyg_gunet import GraphUNet, MixedGraphUNet, OfficialGraphUNet
 
 RESULTS = Path(__file__).parent / "results" / "node_classification.csv"
 TRIALS, STAGES = 16, ((16, 1), (5, 3), (2, 8))
@@ -53,33 +53,32 @@ QUICK_TRIALS, QUICK_STAGES = 2, ((2, 1),)
 # The settings of the models: what was published first, then the space of the draws.
 PLAIN = {"weight_decay": 5e-4, "drop": "entries", "edge_dropout": 0.0, "consistent": False}
 OURS_PUBLISHED = {"hidden": 48, "depth": 4, "pool_ratios": [2000, 1000, 500, 200]}
-OURS_PUBLISHED |= {"stem": True, "residual": "output", "propagate": 0, "act": "elu"}
+OURS_PUBLISHED |= {"official": True, "propagate": 0, "act": "elu"}
 OURS_PUBLISHED |= {"dropout": 0.5, **PLAIN, "weight_decay": 1e-3}
 OURS_SPACE: dict[str, tuple[Any, ...]] = {
     "hidden": (32, 48, 64),
     "depth": (1, 2, 3),
     "pool_ratios": (0.5, 0.8),
-    "stem": (False, True),
-    "residual": ("input", "output"),
+    "official": (False, True),
     "propagate": (0, 10),
     "act": ("relu", "elu"),
     **SHARED,
 }
-MIXED_PUBLISHED = {"hidden": 32, "depth": 1, "pool_ratios": 0.5, "mix": 8, "residual": "none"}
+MIXED_PUBLISHED = {"hidden": 32, "depth": 1, "pool_ratios": 0.5, "steps": 8, "sum_res": None}
 MIXED_PUBLISHED |= {"select": "spread", "connect": "two_hop", "dropout": 0.5, **PLAIN}
 MIXED_PUBLISHED |= {"drop": "nodes", "consistent": True}  # as GRAND has it on Cora
 MIXED_SPACE: dict[str, tuple[Any, ...]] = {
     "hidden": (32, 64, 128),
     "depth": (1, 2),
     "pool_ratios": (0.1, 0.2, 0.5),
-    "mix": (4, 8),
-    "residual": ("none", "output"),
+    "steps": (4, 8),
+    "sum_res": (None, True),
     "select": ("spread", "topk"),
     "connect": ("two_hop", "walk"),
     **SHARED,
 }
-GRAND_PUBLISHED = {key: MIXED_PUBLISHED[key] for key in ("hidden", "mix", *SHARED)}
-GRAND_SPACE = {key: MIXED_SPACE[key] for key in ("hidden", "mix", *SHARED)}
+GRAND_PUBLISHED = {key: MIXED_PUBLISHED[key] for key in ("hidden", "steps", *SHARED)}
+GRAND_SPACE = {key: MIXED_SPACE[key] for key in ("hidden", "steps", *SHARED)}
 SPACES: dict[str, tuple[Config, dict[str, tuple[Any, ...]]]] = {
     "GCN": (
         {"hidden": 16, "layers": 2, "dropout": 0.5, **PLAIN},
@@ -117,27 +116,20 @@ def make(system: str, config: Config, data: Data) -> torch.nn.Module:
         heads = own["heads"]
         return GAT(f, hidden * heads, 2, classes, dropout=p, act="elu", heads=heads)
     if system == "GRAND":
-        return Grand(f, hidden, classes, own["mix"], p, cached=not config["edge_dropout"])
+        return Grand(f, hidden, classes, own["steps"], p, cached=not config["edge_dropout"])
     depth, ratios = own.pop("depth"), own.pop("pool_ratios")
     if system == "PyG GraphUNet":
         if ratios == "example":
             ratios = [min(2000 / data.num_nodes, 0.9), 0.5, 0.5][:depth]
         return PyGGraphUNet(f, hidden, classes, depth, ratios, act=own["act"])
     kind = system.removeprefix("ours: ")
+    propagate, official = own.pop("propagate", 0), own.pop("official", False)
     if kind != "mixed":
         own["select"] = "spread" if kind == "spread" else "topk"
         own["connect"] = "walk" if kind == "walk" else "two_hop"
-    return GraphUNet(
-        f,
-        hidden,
-        classes,
-        depth,
-        ratios,
-        dropout=p,
-        edge_dropout=config["edge_dropout"],
-        cached=True,
-        **own,
-    )
+    make_net = MixedGraphUNet if kind == "mixed" else OfficialGraphUNet if official else GraphUNet
+    net = make_net(f, hidden, classes, depth, ratios, dropout=p, **own)
+    return Prepared(net, data, propagate)
 
 
 def main() -> None:

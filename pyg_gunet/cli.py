@@ -13,8 +13,10 @@ from pyg_gunet.settings import Settings
 
 DATASETS = (
     "karate, grid, ring, bunny, minnesota, airfoil, logo, digits, Planetoid/NAME, TU/NAME, "
-    "LRGB/NAME, ogbn-NAME, ogbg-NAME, ShapeNet, ShapeNet/CATEGORY, "
-    "images:DIR (a folder with images/ and masks/), a path to a GraphML or edge-list file"
+    "LRGB/NAME, ogbn-NAME, ogbg-NAME, ShapeNet, ShapeNet/CATEGORY, CLASS/NAME of PyG "
+    "(Amazon/Photo, Heterophilous/Minesweeper, ...), MODULE:CLASS, "
+    "images:DIR (a folder with images/ and masks/), "
+    "a path to a graph or mesh file or to a folder of them"
 )
 
 

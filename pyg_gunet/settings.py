@@ -184,7 +184,7 @@ class Settings:
 
     @property
     def dataset_options(self) -> dict[str, Any]:
-        """What :func:`pyg_gunet.datasets.load` is told beside name and root.
+        """What :func:`pyg_gunet.load` is told beside name and root.
 
         Raises:
             ValueError: If an option goes with ``images:DIR`` only.

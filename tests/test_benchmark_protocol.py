@@ -132,3 +132,23 @@ def test_only_final_runs_read_the_test_nodes(final):
     row = train(data, lambda: GCN(5, 8, 2, 3), {**config, "consistent": True}, 0, 4, final)
     assert (row["test"] is not None) == final
     assert 1 <= row["epoch"] <= 4
+
+
+@pytest.mark.parametrize("propagate", [0, 2])
+def test_a_prepared_network_reads_the_edges_that_a_step_leaves(propagate):
+    from _classification_nodes import Prepared
+    from torch_geometric.nn import APPNP
+
+    from pyg_gunet import GraphUNet
+
+    torch.manual_seed(0)
+    edges = torch.randint(20, (2, 60))
+    data = Data(x=torch.rand(20, 5), edge_index=torch.cat([edges, edges.flip(0)], 1))
+    net = GraphUNet(5, 8, 3, depth=1)
+    model = Prepared(net, data, propagate)
+    some = data.edge_index[:, data.edge_index.sum(0) % 3 > 0]
+    for edge_index in (data.edge_index, some):
+        out = net(data.x, edge_index)
+        out = APPNP(propagate, 0.1)(out, edge_index) if propagate else out
+        torch.testing.assert_close(model(data.x, edge_index), out)
+    assert not torch.allclose(model(data.x, some), model(data.x, data.edge_index))

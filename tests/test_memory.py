@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
+from pyg_gunet.functional.spgemm import ProductLimitError
 
 from pyg_gunet import GPool, GraphUNet
 from pyg_gunet.functional import spgemm
 from pyg_gunet.functional.connect import two_hop
-from pyg_gunet.functional.spgemm import ProductLimitError
 from tests import memory
 
 

@@ -12,14 +12,12 @@ import torch
 from torch_geometric.data import Data
 
 from pyg_gunet import GraphUNet, GraphUNetAutoEncoder, ToSuperpixels, load, to_label_image
-from pyg_gunet.datasets import GraphDataset, split_indices
+from pyg_gunet.critic import KLCritic, dv_loss, fit_critic, kl_gaussian, pair_readout
+from pyg_gunet.critic.pairs import PairScores
+from pyg_gunet.data import GraphDataset, read_images, split_indices
+from pyg_gunet.data.ogb import _split
 from pyg_gunet.files import check_path, read_torch, reading
-from pyg_gunet.functional.divergence import dv_loss, kl_gaussian, pair_readout
-from pyg_gunet.functional.divergence.pairs import PairScores
 from pyg_gunet.functional.segmentation import part_iou
-from pyg_gunet.images import load_tiles
-from pyg_gunet.nn.critic import KLCritic, fit_critic
-from pyg_gunet.ogb_sets import _split
 from pyg_gunet.settings import Settings
 from pyg_gunet.train import fit
 from pyg_gunet.train.callbacks import Interrupt
@@ -156,12 +154,12 @@ def test_no_image_and_several_in_one_file(tmp_path):
     for part in ("images", "masks"):
         (tmp_path / part).mkdir()
     with pytest.raises(FileNotFoundError, match="images' holds no image"):
-        load_tiles(tmp_path)
+        read_images(tmp_path)
     stack = np.zeros((2, 6, 5, 3), dtype=np.uint8)
     io.imsave(tmp_path / "images" / "a.tif", stack, check_contrast=False)
     io.imsave(tmp_path / "masks" / "a.png", stack[0, :, :, 0], check_contrast=False)
     with pytest.raises(ValueError, match=r"a.tif' must be one image .*\[2, 6, 5, 3\]"):
-        load_tiles(tmp_path)
+        read_images(tmp_path)
 
 
 def test_without_ogb(tmp_path, monkeypatch):

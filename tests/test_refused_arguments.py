@@ -14,9 +14,9 @@ from pyg_gunet import (
     SegmentationMetrics,
     to_label_image,
 )
-from pyg_gunet.files import check_path
-from pyg_gunet.functional.divergence import (
+from pyg_gunet.critic import (
     dense_pairs,
+    fit_critic,
     kl_discrete,
     kl_gaussian,
     nce_loss,
@@ -24,9 +24,13 @@ from pyg_gunet.functional.divergence import (
     pair_readout,
     two_sample_readout,
 )
-from pyg_gunet.functional.divergence.pairs import PairScores
+from pyg_gunet.critic.pairs import PairScores
+from pyg_gunet.data import read_images
+from pyg_gunet.files import check_path
 from pyg_gunet.functional.segmentation import part_iou, pixel_accuracy
 from pyg_gunet.functional.select import num_kept
+from pyg_gunet.nn.segmentation import Scale, deep_supervision
+from pyg_gunet.train import fit
 from pyg_gunet.validate import (
     check_bool,
     check_generator,
@@ -35,10 +39,6 @@ from pyg_gunet.validate import (
     check_same_device,
     check_tensor,
 )
-from pyg_gunet.images import load_tiles
-from pyg_gunet.nn.critic import fit_critic
-from pyg_gunet.nn.segmentation import Scale, deep_supervision
-from pyg_gunet.train import fit
 
 TWO, SQUARE, NODES = zeros(2), zeros(2, 2), zeros(2).long()
 PAIRS = PairScores(TWO, SQUARE, ~torch.eye(2).bool(), torch.arange(2), ones(2))
@@ -115,7 +115,7 @@ CALLS = {
     "sparse": (lambda: check_tensor(SQUARE.to_sparse(), "x"), TypeError, "'x'.*torch.sparse_coo"),
     "generator": (lambda: check_generator(3), TypeError, "'generator'.*3"),
     "device": (lambda: check_same_device(TWO, "x", batch=3), TypeError, "'batch'.*int"),
-    "sigma": (lambda: load_tiles("none", sigma=0.0), ValueError, r"'sigma'.*0\.0"),
+    "sigma": (lambda: read_images("none", sigma=0.0), ValueError, r"'sigma'.*0\.0"),
     "class_names": (
         lambda: SegmentationMetrics(2, class_names="ab"),
         TypeError,

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyg_gunet import GPool, GraphUNet, GraphUNetAutoEncoder, GUnpool, validation
-from pyg_gunet import validate
+from pyg_gunet import GPool, GraphUNet, GraphUNetAutoEncoder, GUnpool, validate, validation
 from pyg_gunet.functional.connect import two_hop
 from pyg_gunet.validate import outermost
 from tests.conftest import random_graph

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 from torch_geometric.nn import APPNP, global_mean_pool
 
+from pyg_gunet.critic.terms import InfoMaxTerm, PriorTerm, held_out_rows
 from pyg_gunet.graph.level import Hierarchy
 from pyg_gunet.nn.autoencoder import GraphUNetAutoEncoder
-from pyg_gunet.nn.critic.terms import InfoMaxTerm, PriorTerm, held_out_rows
 from pyg_gunet.nn.masked import MaskedAutoEncoder
 from pyg_gunet.nn.unet import GraphUNet
 from pyg_gunet.settings import Settings

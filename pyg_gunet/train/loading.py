@@ -13,7 +13,6 @@ from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 from torch_geometric.utils import cumsum
 
-from pyg_gunet.functional.connect import induced
 from pyg_gunet.settings import Settings
 
 PART_NODES = 1024  # what `batch_nodes` is by default
@@ -139,11 +138,11 @@ class NodeParts(Sequence[Data]):
         order = _order(self.nodes.numel(), self.seed, self.epoch)
         own = self.nodes[order[index * self.size : (index + 1) * self.size]]
         if self.num_neighbors is None:
-            return subgraph(self.data, own)
+            return self.data.subgraph(own)
         draw = (self.seed * 1_000_003 + self.epoch) * 1_000_003 + index
         generator = torch.Generator().manual_seed(draw % 2**63)
         nodes = sample_neighbors(self.source, self.ptr, own, self.num_neighbors, generator)
-        part = subgraph(self.data, nodes)
+        part = self.data.subgraph(nodes)
         part.seed_mask = torch.arange(nodes.numel()) < own.numel()
         return part
 
@@ -187,22 +186,6 @@ def part_loader(settings: Settings, data: Data, train_mask: Tensor | None = None
     size = settings.batch_nodes or PART_NODES
     parts = NodeParts(data, nodes, size, num_neighbors, settings.seed)
     return graph_loader(parts, settings.batch_size, _PartSampler(parts))
-
-
-def subgraph(data: Data, nodes: Tensor) -> Data:
-    """The graph between `nodes` [n], in their order: node j is ``nodes[j]``."""
-    num_nodes = int(data.num_nodes or 0)
-    edges = [key for key in data.edge_attrs() if key != "edge_index"]
-    number = torch.arange(data.num_edges)
-    edge_index, kept = induced(data.edge_index, number, nodes, num_nodes)
-    assert kept is not None
-    out = Data(edge_index=edge_index, num_nodes=nodes.numel())
-    for key, value in data.to_dict().items():
-        if key in edges:
-            out[key] = value[kept]
-        elif data.is_node_attr(key):
-            out[key] = value[nodes]
-    return out
 
 
 def sample_neighbors(
@@ -268,5 +251,4 @@ __all__ = [
     "part_loader",
     "place",
     "sample_neighbors",
-    "subgraph",
 ]

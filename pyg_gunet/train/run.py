@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch_geometric.data import InMemoryDataset
 
-from pyg_gunet.datasets import load
+from pyg_gunet.data import load
 from pyg_gunet.files import check_path, first_line, read_torch, write_aside
 from pyg_gunet.settings import Settings
 from pyg_gunet.train.callbacks import (

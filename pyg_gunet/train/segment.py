@@ -13,11 +13,10 @@ from torch_geometric.loader import DataLoader
 from torch_geometric.nn import SAGEConv
 from torch_geometric.utils import scatter
 
-from pyg_gunet.datasets import split_indices
+from pyg_gunet.data import VOID, split_indices
 from pyg_gunet.files import write_aside
 from pyg_gunet.functional.border import connected_instances
 from pyg_gunet.functional.segmentation import instances_found
-from pyg_gunet.images import VOID
 from pyg_gunet.metrics import PartIoU, SegmentationMetrics
 from pyg_gunet.nn.loss import BorderWeightedCrossEntropy
 from pyg_gunet.nn.segmentation import SegmentationUNet, deep_supervision

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader as TorchDataLoader
 from torch_geometric.data import Data, InMemoryDataset
 from torch_geometric.loader import DataLoader
 
-from pyg_gunet.datasets import split_indices
+from pyg_gunet.data import split_indices
 from pyg_gunet.settings import Settings
 from pyg_gunet.train.loading import EpochSampler, graph_loader, part_loader, place
 

@@ -24,6 +24,7 @@ from pyg_gunet.functional.connect import induced, two_hop
 from pyg_gunet.functional.select import num_kept, topk
 from tests.fuzz.calls_data import data_calls
 from tests.fuzz.calls_more import critic_calls, divergence_calls, score_calls
+from tests.fuzz.calls_scores import region_calls
 from tests.fuzz.calls_up import up_calls
 from tests.fuzz.engine import Call
 from tests.fuzz.values import anything, choices, flags, ints, numbers, ratios, tensors
@@ -119,6 +120,7 @@ def all_calls() -> list[Call]:
         *network_calls(),
         *up_calls(),
         *score_calls(),
+        *region_calls(),
         *divergence_calls(),
         *critic_calls(),
         *data_calls(),

@@ -21,8 +21,8 @@ from pyg_gunet import (
     mean_iou,
     pixel_accuracy,
 )
+from pyg_gunet.critic import PairScores
 from pyg_gunet.functional import divergence
-from pyg_gunet.functional.divergence import PairScores
 from pyg_gunet.functional.segmentation import instances_found, part_iou
 from tests.fuzz.engine import Call
 from tests.fuzz.values import Kind, anything, choices, flags, ints, numbers, tensors
@@ -60,8 +60,8 @@ def score_calls() -> list[Call]:
         "reduction": ("none", choices()),
     }
     found = {
-        "preds": (LABEL, tensors(dtypes="label")),
-        "target": (LABEL, tensors(dtypes="label")),
+        "preds": (LABEL, tensors(dtypes="label", low=0)),
+        "target": (LABEL, tensors(dtypes="label", low=0)),
         "threshold": (0.5, numbers(0.5, 1.0)),
     }
     parts = anything([], [[]], [[0], []], [[-1]], [["a"]], 3, "ab", [[0.5]], [[10**12]])

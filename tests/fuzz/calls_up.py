@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
+from pyg_gunet.functional.fill import nearest_kept, propagate_kept
 
 from pyg_gunet import GraphUNet, GraphUNetAutoEncoder, GUnpool, SegmentationUNet
-from pyg_gunet.functional.fill import nearest_kept, propagate_kept
 from pyg_gunet.nn.segmentation import deep_supervision
 from tests.fuzz.engine import Call
 from tests.fuzz.values import anything, choices, ints, numbers, tensors

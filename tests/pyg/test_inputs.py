@@ -22,8 +22,8 @@ from pyg_gunet import (
     WalkAdjacency,
 )
 from pyg_gunet.functional.connect import induced, two_hop
-from pyg_gunet.graph.inputs import as_edges
 from pyg_gunet.functional.sampled import sampled_two_hop
+from pyg_gunet.graph.inputs import as_edges
 
 NUM_NODES = 12
 

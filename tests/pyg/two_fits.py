@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch_geometric.data import Data
 
-from pyg_gunet.datasets import GraphDataset
+from pyg_gunet.data import GraphDataset
 from pyg_gunet.settings import Settings
 from pyg_gunet.train import Run, fit, run
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyg_gunet.datasets import load
+from pyg_gunet.data import load
 from pyg_gunet.train import embed, evaluate, fit
 from pyg_gunet.train.autoencode import AutoEncode, kept_nodes
 from pyg_gunet.train.callbacks import Checkpoints

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from pyg_gunet.datasets import GraphDataset
+from pyg_gunet.data import GraphDataset
 from pyg_gunet.train import evaluate, fit
 from tests.train.conftest import settings
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from pyg_gunet.datasets import GraphDataset, load
+from pyg_gunet.data import GraphDataset, load
 from pyg_gunet.nn.autoencoder import GraphUNetAutoEncoder
 from pyg_gunet.train import TASKS, GraphModule, Task, embed, evaluate, fit, register_task
 from pyg_gunet.train.autoencode import AutoEncode

@@ -10,7 +10,7 @@ import torch
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
-from pyg_gunet.datasets import load
+from pyg_gunet.data import load
 from pyg_gunet.settings import Settings
 from pyg_gunet.train import evaluate, fit, pictures
 from pyg_gunet.train.baselines import mean_mse, pca_mse
