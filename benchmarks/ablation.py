@@ -33,7 +33,7 @@ from _classification import Config, Row, Runs, run_all
 from _classification_folds import EPOCHS as GRAPH_EPOCHS
 from _classification_folds import cross_validate, fold_table, graph_set, read_rows
 from _classification_graphs import FlatUNet
-from _classification_nodes import EPOCHS, SHARED, Prepared, citation_graph, train
+from _classification_nodes import SHARED, Prepared, Protocol, citation_graph, train
 from _common import parser, write_json
 from torch_geometric.data import Data
 
@@ -80,7 +80,7 @@ def nodes(args: Any, path: Path) -> tuple[str, list[dict[str, Any]]]:
     def run(part: str, config: Config, seed: int, final: bool) -> Row:
         assert data is not None
         model = functools.partial(make, part, config, data)
-        return train(data, model, config, seed, 3 if args.quick else EPOCHS, final)
+        return train(data, model, config, seed, final, Protocol(3) if args.quick else Protocol())
 
     runs = Runs(path, name, None if data is None else run, args.budget)
     grid, stages = (NODE_GRID[:1], ((1, 1),)) if args.quick else (NODE_GRID, STAGES)
