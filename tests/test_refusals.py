@@ -12,7 +12,7 @@ import torch
 from torch_geometric.data import Data
 
 from pyg_gunet import GraphUNet, GraphUNetAutoEncoder, ToSuperpixels, load, to_label_image
-from pyg_gunet.critic import KLCritic, dv_loss, fit_critic, kl_gaussian, pair_readout
+from pyg_gunet.critic import KLCritic, dv_loss, fit_critic, pair_readout
 from pyg_gunet.critic.pairs import PairScores
 from pyg_gunet.data import GraphDataset, read_images, split_indices
 from pyg_gunet.data.ogb import _split
@@ -39,25 +39,10 @@ def from_another_image() -> None:
     to_label_image(torch.arange(6), data)
 
 
-def cached_with_learned_weights() -> None:
-    weight = torch.ones(2, requires_grad=True)
-    GraphUNet(1, 2, 1, 1, cached=True)(torch.zeros(2, 1), EDGES, None, weight)
-
-
 CALLS = {
     "shares": (lambda: split_indices(9, shares=(0.5,)), TypeError, r"'shares'.*\(0\.5,\)"),
     "path": (lambda: check_path("", "out"), ValueError, "'out' must name a file"),
     "null byte": (lambda: check_path("a\0b", "out"), ValueError, r"'out'.*a\\x00b"),
-    "broadcast": (
-        lambda: kl_gaussian(TWO, torch.eye(2), THREE, torch.eye(3)),
-        ValueError,
-        r"'mean_p' and 'mean_q' must broadcast.*\[2\] and \[3\]",
-    ),
-    "scalar mean": (
-        lambda: kl_gaussian(torch.tensor(1.0), torch.eye(1), ONE, torch.eye(1)),
-        ValueError,
-        r"'mean_p' must have shape \[\.\.\., d\]",
-    ),
     "log_mean": (lambda: dv_loss(TWO, TWO, log_mean=TWO), ValueError, r"'log_mean'.*\[2\]"),
     "no pairs": (lambda: pair_readout(3, "dv"), TypeError, "'pairs'.*int"),
     "mask": (lambda: pair_readout(PAIRS, "dv"), TypeError, "'mask' must be boolean.*float32"),
@@ -76,7 +61,6 @@ CALLS = {
         TypeError,
         r"'conv' must take \(in_channels, out_channels\)",
     ),
-    "cached": (cached_with_learned_weights, ValueError, "'edge_weight'.*'cached'"),
     "sample of one row": (
         lambda: fit_critic(KLCritic(1, 4), (ONE[None], ONE[None]), 1),
         ValueError,

@@ -9,6 +9,7 @@ from torch import ones, tensor, zeros
 from pyg_gunet import (
     BorderWeight,
     BorderWeightedCrossEntropy,
+    GraphUNet,
     GraphUNetAutoEncoder,
     HierarchicalReadout,
     SegmentationMetrics,
@@ -17,8 +18,6 @@ from pyg_gunet import (
 from pyg_gunet.critic import (
     dense_pairs,
     fit_critic,
-    kl_discrete,
-    kl_gaussian,
     nce_loss,
     pair_loss,
     pair_readout,
@@ -44,7 +43,10 @@ TWO, SQUARE, NODES = zeros(2), zeros(2, 2), zeros(2).long()
 PAIRS = PairScores(TWO, SQUARE, ~torch.eye(2).bool(), torch.arange(2), ones(2))
 SCALES = [Scale(SQUARE, torch.arange(2))]
 PARTS = [[0, 1]]
-COV = torch.eye(2)
+
+
+def levels():
+    return GraphUNet(2, 4, 4, 1).states(SQUARE, tensor([[0, 1], [1, 0]]))[1]
 
 
 def clusters(cluster):
@@ -62,13 +64,6 @@ def supervised(target=NODES, scales=SCALES, **options):
 CALLS = {
     "path": (lambda: check_path(3, "out"), TypeError, "'out' must be a str or a Path.*3"),
     "long path": (lambda: check_path("a" * 300, "out"), ValueError, "'out' has a part too long"),
-    "dim": (lambda: kl_discrete(TWO, TWO, dim=1.5), TypeError, r"'dim'.*1\.5"),
-    "dim range": (lambda: kl_discrete(TWO, TWO, dim=3), IndexError, "'dim'.*1-d .got 3"),
-    "covariance": (
-        lambda: kl_gaussian(TWO, COV + torch.inf, TWO, COV),
-        ValueError,
-        "'cov_p' must be finite",
-    ),
     "weight shape": (lambda: nce_loss(TWO, TWO, weight_q=ones(3)), ValueError, r"'weight_q'.*\[3"),
     "weight": (lambda: nce_loss(TWO, TWO, weight_q=-ones(2)), ValueError, r"'weight_q'.*-1\.0"),
     "target dtype": (lambda: dense_pairs(SQUARE, TWO), TypeError, "'target'.*float32"),
@@ -136,8 +131,22 @@ CALLS = {
         ValueError,
         "'logits' must not hold NaN",
     ),
-    "xs": (lambda: HierarchicalReadout()(SQUARE, [None]), TypeError, "'xs' must be a list"),
-    "no level": (lambda: HierarchicalReadout()([], []), ValueError, "'xs' must hold a level"),
+    "net": (lambda: HierarchicalReadout(3, 2), TypeError, "'net' must be a GraphUNet .got 3"),
+    "width of a net": (
+        lambda: HierarchicalReadout(GraphUNet(2, 4, 3, 1), 2),
+        ValueError,
+        "'net' must give its 4 hidden channels .got 3",
+    ),
+    "reduce": (
+        lambda: HierarchicalReadout(GraphUNet(2, 4, 4, 1), 2, "mean"),
+        TypeError,
+        "'reduce' must be a tuple of names .got 'mean'",
+    ),
+    "states": (
+        lambda: HierarchicalReadout(GraphUNet(2, 4, 4, 1), 2).read([SQUARE], levels()),
+        ValueError,
+        "'states' must hold one entry per level, 2 of them .got 1",
+    ),
     "scales": (lambda: supervised(scales=3), TypeError, "'scales'.*int"),
     "labels shape": (lambda: supervised(zeros(3).long()), ValueError, r"'target'.*\[2\] .got \[3"),
     "labels dtype": (lambda: supervised(TWO), TypeError, "'target'.*float32"),

@@ -6,22 +6,28 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch_geometric.nn import SAGEConv
+from torch_geometric.nn import SAGEConv, TransformerConv
 
 from pyg_gunet import (
-    Adjacency,
+    Coarsen,
     GPool,
     GraphUNet,
     GraphUNetAutoEncoder,
     HierarchicalReadout,
+    MaskedAutoEncoder,
+    MixedGraphUNet,
+    OfficialGraphUNet,
     SegmentationUNet,
-    WalkAdjacency,
+    VariationalAutoEncoder,
+    repeat_graph,
     sampled_two_hop,
     spread,
     validation,
 )
-from pyg_gunet.functional.connect import induced, two_hop
+from pyg_gunet.functional.connect import contract, induced, two_hop
 from pyg_gunet.functional.select import num_kept, topk
+from pyg_gunet.graph.adjacency import Adjacency
+from pyg_gunet.graph.walk import Walk
 from tests.fuzz.calls_data import data_calls
 from tests.fuzz.calls_more import critic_calls, divergence_calls, score_calls
 from tests.fuzz.calls_scores import region_calls
@@ -53,6 +59,7 @@ POOL: dict[str, tuple[Any, Any]] = {
     "in_channels": (F, channels),
     "ratio": (0.5, ratios()),
     "select": ("topk", choices()),
+    "reduce": ("keep", choices()),
     "connect": ("induced", choices()),
     "gate": (None, choices(optional=True)),
     "min_score": (None, numbers(optional=True)),
@@ -69,24 +76,18 @@ UNET: dict[str, tuple[Any, Any]] = {
     "act": ("relu", anything(None, "", "no such act", 3, [], b"relu")),
     "conv": (None, callables),
     "select": ("topk", choices()),
+    "reduce": ("keep", choices()),
     "connect": ("two_hop", choices()),
-    "gate": (None, choices(optional=True)),
-    "norm": (None, anything("", "no such norm", 3, [], b"x", optional=True)),
+    "lift": ("zero", choices()),
+    "norm": (None, anything("", "no such norm", "MessageNorm", 3, [], b"x", optional=True)),
     "dropout": (0.0, numbers(0.0, 0.999999)),
-    "max_products": (None, limits),
-    "max_degree": (32, ints(1)),
-    "cached": (False, flags()),
-    "quantiles": (None, ints(1, optional=True)),
+    "pool": (None, anything(3, "topk", [], lambda c, r: None, lambda c, r: GPool(c + 1, r))),
 }
-UNET_MORE = {
-    "residual": ("input", choices()),
-    "stem": (False, flags()),
-    "input_dropout": (0.0, numbers(0.0, 0.999999)),
-    "node_dropout": (0.0, numbers(0.0, 0.999999)),
-    "edge_dropout": (0.0, numbers(0.0, 0.999999)),
-    "propagate": (2, ints(0)),
-    "teleport": (0.1, numbers(0.0, 1.0)),
-    "mix": (2, ints(0)),
+SIZES = {
+    "in_channels": (F, channels),
+    "hidden_channels": (4, channels),
+    "out_channels": (2, ints(1, extra=(2**31 - 1,))),
+    "depth": (1, channels),
 }
 GRAPH = {
     "x": (X, features),
@@ -112,6 +113,10 @@ def once(
     """A method of a module that is made once: its calls leave no state behind."""
     function = getattr(kind(*sizes, **options), method)
     return lambda: function
+
+
+def transformer(in_channels: int, out_channels: int) -> TransformerConv:
+    return TransformerConv(in_channels, out_channels, edge_dim=2)
 
 
 def all_calls() -> list[Call]:
@@ -187,6 +192,30 @@ def selection_calls() -> list[Call]:
             lambda: induced,
             {**without(CONNECT, "edge_weight"), "edge_attr": (WEIGHT, wide)},
         ),
+        Call(
+            "contract",
+            lambda: contract,
+            {**without(CONNECT, "edge_weight"), "edge_attr": (WEIGHT, wide)},
+        ),
+        Call(
+            "repeat_graph",
+            lambda: repeat_graph,
+            {
+                **without(CONNECT, "perm"),
+                "num_nodes": (N, ints(1, extra=(7, 2**31 - 1))),
+                "times": (2, ints(1, extra=(2**31 - 1,))),
+            },
+        ),
+        Call(
+            "Coarsen",
+            lambda: Coarsen,
+            {
+                "depth": (2, ints(1, extra=(10**6,))),
+                "ratio": (0.5, anything([0.5], [0.5, 0.0], "x", None, 0, 1.5)),
+                "connect": ("contract", choices()),
+            },
+            parts=("pool_ratios",),
+        ),
         Call("two_hop", lambda: two_hop, {**CONNECT, "max_products": (None, limits)}),
         Call(
             "sampled_two_hop",
@@ -202,7 +231,7 @@ def selection_calls() -> list[Call]:
                     "dtype": (torch.float32, anything(torch.int64, "float32", 3, torch.bool)),
                 },
             )
-            for kind in (Adjacency, WalkAdjacency)
+            for kind in (Adjacency, Walk)
         ],
         *[
             Call(
@@ -210,7 +239,7 @@ def selection_calls() -> list[Call]:
                 lambda kind=kind: kind.from_edge_index(EDGES, WEIGHT, N).pool,
                 {"perm": (PERM, perms)},
             )
-            for kind in (Adjacency, WalkAdjacency)
+            for kind in (Adjacency, Walk)
         ],
     ]
 
@@ -226,6 +255,9 @@ def network_calls() -> list[Call]:
         "edge_attr": (WEIGHT, tensors(dtypes="any", dim=False, optional=True)),
         "attn": (X, tensors(dtypes="float", columns=True, optional=True)),
     }
+    readable, inner = GraphUNet(F, 4, 4, 2), GraphUNetAutoEncoder(F, 4, 4, 2)
+    attr = torch.randn(E, 2, generator=torch.Generator().manual_seed(3))
+    plain = anything(1, 0, "sum", [], 1.0)
     calls = [
         Call("GPool", lambda: GPool, POOL),
         Call("GPool.forward", once(GPool, F), scored),
@@ -233,73 +265,36 @@ def network_calls() -> list[Call]:
         Call("GPool.min_score", once(GPool, F, min_score=0.1), GRAPH),
         Call("GPool.two_hop", once(GPool, F, connect="two_hop"), walks),
         Call("GPool.sampled", once(GPool, F, connect="sampled"), walks),
+        Call("GPool.contract", once(GPool, F, connect="contract", reduce="mean"), walks),
         Call(
             "HierarchicalReadout",
             lambda: HierarchicalReadout,
             {
-                "reduce": (
-                    ("mean", "max"),
-                    anything("mean", ("median",), (), ("max", "max"), 3, (1,)),
-                ),
-                "combine": ("cat", choices()),
+                "net": (readable, anything(3, "net", GraphUNet, X)),
+                "out_channels": (2, ints(1, extra=(2**31 - 1,))),
+                "reduce": (("mean", "max"), anything("mean", ("median",), (), 3, (1,))),
+                "mode": ("cat", choices()),
             },
         ),
         Call(
             "HierarchicalReadout.forward",
-            HierarchicalReadout,
-            {
-                "xs": (
-                    [X, X[:4]],
-                    anything(X, [X], [], None, 3, [X, None], [X[0], X[:4]], [X, "x"]),
-                ),
-                "batches": (
-                    [BATCH, BATCH[::2]],
-                    anything(
-                        None,
-                        [BATCH],
-                        [BATCH, BATCH],
-                        "ab",
-                        3,
-                        [BATCH.float(), BATCH[::2]],
-                        [BATCH.flip(0), BATCH[::2]],
-                        [BATCH - 1, BATCH[::2]],
-                    ),
-                ),
-                "batch_size": (2, ints(2, extra=(1, 0), optional=True)),
-            },
-            parts=("batch",),
+            lambda: HierarchicalReadout(readable, 2).forward,
+            {**WEIGHTED, "batch_size": (2, ints(2, extra=(1, 0), optional=True))},
         ),
         Call("GraphUNet", lambda: GraphUNet, {**UNET, "out_channels": (2, channels)}),
         Call(
-            "GraphUNet.readout",
-            lambda: GraphUNet,
-            {
-                "in_channels": (F, channels),
-                "hidden_channels": (4, channels),
-                "out_channels": (2, ints(1, extra=(2**31 - 1,))),
-                "depth": (1, channels),
-                "readout": (
-                    "cat",
-                    anything("mean", 3, [], b"cat", HierarchicalReadout, optional=True),
-                ),
-            },
+            "OfficialGraphUNet",
+            lambda: OfficialGraphUNet,
+            {**SIZES, "conv": (None, callables)},
         ),
+        Call("OfficialGraphUNet.forward", once(OfficialGraphUNet, F, 4, 2, 2), WEIGHTED),
+        Call("MixedGraphUNet", lambda: MixedGraphUNet, {**SIZES, "steps": (2, ints(0))}),
+        Call("MixedGraphUNet.forward", once(MixedGraphUNet, F, 4, 2, 2), WEIGHTED),
+        Call("GraphUNet.sum_res", lambda: GraphUNet, {**SIZES, "sum_res": (True, plain)}),
         Call(
-            "GraphUNet.readout.forward",
-            once(GraphUNet, F, 4, 2, 2, readout="sum"),
-            {**WEIGHTED, "batch_size": (2, ints(2, extra=(1, 0), optional=True))},
-        ),
-        Call(
-            "GraphUNet.sum_res",
-            lambda: GraphUNet,
-            {
-                "in_channels": (F, channels),
-                "hidden_channels": (4, channels),
-                "out_channels": (2, ints(1, extra=(2**31 - 1,))),
-                "depth": (1, channels),
-                "sum_res": (True, flags()),
-                **UNET_MORE,
-            },
+            "GraphUNet.prepare",
+            once(GraphUNet, F, 4, 2, 2, method="prepare"),
+            {**without(CONNECT, "perm")},
         ),
         *[
             Call(
@@ -307,10 +302,19 @@ def network_calls() -> list[Call]:
                 once(GraphUNet, F, 4, 2, 2, connect=connect),
                 WEIGHTED,
             )
-            for connect in ("two_hop", "induced", "walk", "sampled", "auto")
+            for connect in ("two_hop", "induced", "contract", "walk", "sampled")
         ],
         Call("GraphUNet.conv", once(GraphUNet, F, 4, 2, 2, conv=SAGEConv), GRAPH),
-        Call("GraphUNet.encode", once(GraphUNet, F, 4, 2, 2, method="encode"), WEIGHTED),
+        Call(
+            "GraphUNet.states",
+            once(GraphUNet, F, 4, 2, 2, method="states"),
+            {**WEIGHTED, "batch_size": (2, ints(2, extra=(1, 0), optional=True))},
+        ),
+        Call(
+            "GraphUNet.edge_attr",
+            once(GraphUNet, F, 4, 2, 2, connect="contract", conv=transformer),
+            {**GRAPH, "edge_attr": (attr, tensors(dtypes="float", columns=True, optional=True))},
+        ),
         Call(
             "SegmentationUNet",
             lambda: SegmentationUNet,
@@ -330,12 +334,8 @@ def network_calls() -> list[Call]:
             "GraphUNetAutoEncoder",
             lambda: GraphUNetAutoEncoder,
             {
-                **without(UNET, "quantiles"),
+                **UNET,
                 "latent_channels": (None, ints(1, optional=True)),
-                "skip": ("none", choices()),
-                "fill": ("zero", choices()),
-                "loss_fn": ("mse", choices()),
-                "gamma": (2.0, numbers(1.0)),
                 "edge_decoder": (None, anything(3, "inner", [], optional=True)),
             },
         ),
@@ -350,11 +350,33 @@ def network_calls() -> list[Call]:
             once(GraphUNetAutoEncoder, F, 4, depth=2, method="embed"),
             {
                 **WEIGHTED,
-                "level": ("nodes", choices()),
-                "propagate": (2, ints(0)),
-                "teleport": (0.1, numbers(0.0, 1.0)),
+                "level": ("graph", choices()),
+                "batch_size": (2, ints(2, extra=(1, 0), optional=True)),
             },
         ),
+        Call(
+            "MaskedAutoEncoder",
+            lambda: MaskedAutoEncoder,
+            {
+                "model": (readable, anything(3, "model", GraphUNet, torch.nn.Linear(2, 2))),
+                "mask": (0.5, numbers(0.0, 1.0, above=True)),
+                "replace": (0.1, numbers(0.0, 1.0)),
+                "gamma": (2.0, numbers(1.0)),
+                "conv": (None, callables),
+            },
+        ),
+        Call("MaskedAutoEncoder.forward", lambda: MaskedAutoEncoder(readable).forward, WEIGHTED),
+        Call(
+            "VariationalAutoEncoder",
+            lambda: VariationalAutoEncoder,
+            {
+                "model": (inner, anything(3, "model", GraphUNet, readable)),
+                "latent": ("nodes", choices()),
+                "beta": (1.0, numbers(0.0)),
+                "free_bits": (0.0, numbers(0.0)),
+            },
+        ),
+        Call("VariationalAutoEncoder.loss", lambda: VariationalAutoEncoder(inner).loss, WEIGHTED),
         Call(
             "GraphUNetAutoEncoder.loss",
             once(GraphUNetAutoEncoder, F, 4, depth=2, method="loss"),

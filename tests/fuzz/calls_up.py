@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from pyg_gunet.functional.fill import nearest_kept, propagate_kept
 
-from pyg_gunet import GraphUNet, GraphUNetAutoEncoder, GUnpool, SegmentationUNet
+from pyg_gunet import GraphUNetAutoEncoder, GUnpool, SegmentationUNet, prolongation
+from pyg_gunet.functional.interpolate import nearest_kept, propagate_kept
 from pyg_gunet.nn.segmentation import deep_supervision
 from tests.fuzz.engine import Call
 from tests.fuzz.values import anything, choices, ints, numbers, tensors
@@ -13,6 +13,7 @@ from tests.fuzz.values import anything, choices, ints, numbers, tensors
 N, F = 8, 3
 X = torch.randn(N, F, generator=torch.Generator().manual_seed(2))
 EDGES = torch.tensor([[0, 1, 2, 3, 1, 0, 4, 5, 6, 7, 5, 4], [1, 0, 3, 2, 2, 3, 5, 4, 7, 6, 6, 7]])
+WEIGHT = torch.rand(12, generator=torch.Generator().manual_seed(4)) + 0.5
 BATCH = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
 PERM = torch.tensor([6, 1, 2, 5])
 
@@ -34,14 +35,29 @@ def unpool_calls() -> list[Call]:
         "edge_index": (EDGES, tensors(dtypes="int", low=0, high=N)),
     }
     unpool, propagate = GUnpool(), GUnpool("propagate")
+    interpolate = GUnpool("interpolate")
     return [
         Call(
             "GUnpool",
             lambda: GUnpool,
-            {"fill": ("zero", choices()), "num_iterations": (40, ints(0))},
+            {"lift": ("zero", choices())},
         ),
         Call("GUnpool.forward", lambda: unpool, unpooled),
         Call("GUnpool.propagate", lambda: propagate, filled),
+        Call(
+            "GUnpool.interpolate",
+            lambda: interpolate,
+            {**filled, "edge_weight": (WEIGHT, tensors(dtypes="float", optional=True))},
+        ),
+        Call(
+            "prolongation",
+            lambda: prolongation,
+            {
+                **placed,
+                "edge_index": filled["edge_index"],
+                "edge_weight": (WEIGHT, tensors(dtypes="float", optional=True)),
+            },
+        ),
         Call(
             "propagate_kept",
             lambda: propagate_kept,
@@ -54,20 +70,18 @@ def unpool_calls() -> list[Call]:
 def decoder_calls() -> list[Call]:
     """What takes a latent and a hierarchy."""
     calls = []
-    for kind in (GraphUNet, SegmentationUNet, GraphUNetAutoEncoder):
-        model = kind(F, 4, 3, 2)
-        z, hierarchy = model.encode(X, EDGES, BATCH)
-        bad = (3, "x", [], (z, z), z)
-        calls.append(
-            Call(
-                f"{kind.__name__}.decode",
-                lambda model=model: model.decode,
-                {
-                    "z": (z.detach(), tensors(dtypes="float", columns=True)),
-                    "hierarchy": (hierarchy, anything(*bad)),
-                },
-            )
+    encoder = GraphUNetAutoEncoder(F, 4, 3, 2)
+    z, hierarchy = encoder.encode(X, EDGES, BATCH)
+    calls.append(
+        Call(
+            "GraphUNetAutoEncoder.decode",
+            lambda: encoder.decode,
+            {
+                "z": (z.detach(), tensors(dtypes="float", columns=True)),
+                "hierarchy": (hierarchy, anything(3, "x", [], (z, z), z)),
+            },
         )
+    )
     model = SegmentationUNet(F, 4, 3, 2, multi_scale=True)
     scales = model.scales(X, EDGES, BATCH)
     calls.append(
