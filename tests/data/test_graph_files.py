@@ -201,6 +201,24 @@ def test_a_table_of_nodes(write):
         read_graph(edges, nodes=write("n.csv", "id,mass\n2,1\n2,1,3\n"))
 
 
+def test_a_table_of_nodes_beside_the_attributes_of_a_file(write, tmp_path):
+    graph = nx.path_graph(3)
+    nx.set_node_attributes(graph, {0: 1.0, 1: 2.0, 2: 3.0}, "mass")
+    nx.set_node_attributes(graph, 7, "size")
+    nx.write_graphml(graph, tmp_path / "a.graphml")
+    table = write("n.csv", "id,size,age\n2,1,4\n1,2,5\n0,3,6\n")
+    data = read_graph(tmp_path / "a.graphml", nodes=table)
+    assert data.feature_names == ["age", "mass", "size"]
+    assert data.x.tolist() == [[6, 1, 3], [5, 2, 2], [4, 3, 1]]
+
+
+def test_places_that_some_nodes_lack_are_no_positions(write):
+    nodes = "node [ id 0 graphics [ x 1 y 2 ] ] node [ id 1 ] edge [ source 0 target 1 ]"
+    data = read_graph(write("a.gml", f"graph [ {nodes} ]"))
+    assert data.pos is None
+    assert data.num_edges == 2
+
+
 def test_what_is_missing_is_named_filled_or_dropped(write):
     edges = write("e.csv", "a,b\nb,c\n")
     nodes = write("n.csv", "id,mass,size\na,1,5\nb,,6\nc,3,7\n")
