@@ -53,7 +53,8 @@ def read_table(text: str, header: bool | None = None) -> Table:
     lines = [number for number, row in enumerate(rows, 1) if row.strip()]
     if not lines:
         return Table(pd.DataFrame(columns=["1", "2"]), [], False)
-    first = re.sub(r'"[^"]*"', "", rows[lines[0] - 1])
+    start = "\n".join(rows[lines[0] - 1 : lines[0] + 99])
+    first = re.sub(r'"[^"]*"', "", start).partition("\n")[0]
     separator = next((mark for mark in "\t,;" if mark in first), r"\s+")
     if separator == r"\s+":
         rows = [row.partition(" #")[0].partition("\t#")[0] for row in rows]

@@ -79,6 +79,8 @@ def test_a_square_however_it_is_written(write, case):
 def test_names_are_what_stands_between_the_quotes(write):
     data = read_graph(write("a.csv", '"Smith, J",x\nx,"a ""b"""\n"C#",x\n'))
     assert data.node_id == ["Smith, J", "x", 'a "b"', "C#"]
+    assert read_graph(write("a.csv", 'x, "Smith, J"\n')).node_id == ["x", "Smith, J"]
+    assert read_graph(write("a.csv", '"two\nlines",x\nx,y\n')).node_id == ["two\nlines", "x", "y"]
     assert read_graph(write("a.txt", '"Smith, J" x\n')).node_id == ["Smith, J", "x"]
     assert read_graph(write("a.txt", "New York\tRome\n")).node_id == ["New York", "Rome"]
 
@@ -103,6 +105,8 @@ WRONG = {
     "weight beyond floats": ("a.csv", "0,1,1e999\n", r"'weight' .* must be finite \(got inf"),
     "names twice": ("a.csv", "source,target,w,w\n0,1,2,3\n", "line 1 names two columns alike"),
     "two sides": ("out.x", "% bip unweighted\n1 1\n", "bipartite"),
+    "open quote": ("a.csv", '0,"1\n', "cannot read .*EOF inside string"),
+    "columns without end": ("a.csv", "0," * 10**5, "line 1 has more than 10000 columns"),
     "latin-1": ("a.csv", b"M\xfcller,x\n", "cannot read .*utf-8"),
 }
 
@@ -145,6 +149,9 @@ def test_columns_of_edges_by_name(write):
     with pytest.raises(ValueError, match="'note' .* must be a number .*'x' of line 2"):
         read_graph(path, edge_features=["note"])
     assert read_graph(path, header=True).num_nodes == 3
+    named = read_graph(write("n.csv", "who,whom,years\na,b,3\nb,c,4\n"), weight="years")
+    assert named.node_id == ["a", "b", "c"]
+    assert named.edge_weight.tolist() == [3, 3, 4, 4]
     assert read_graph(write("b.csv", "a,b\nc,d\n"), header=True).node_id == ["c", "d"]
     assert read_graph(write("b.csv", "source,target\n"), header=False).num_nodes == 2
 
@@ -176,6 +183,8 @@ def test_a_table_of_nodes(write):
     values = read_graph(edges, nodes=nodes, targets=["mass"])
     assert values.y.tolist() == [[1.5], [0.5], [1], [2.5]]
     assert values.feature_names == ["heavy"]
+    masks = write("m.csv", "id,train_mask,mass\n2,true,1\n3,false,1\n10,,1\n")
+    assert read_graph(edges, nodes=masks).train_mask.tolist() == [True, False, False]
     for options, match in (
         ({"features": ["weight"]}, "no node of .* has 'weight'"),
         ({"labels": "kind"}, "no node of .* has 'kind'"),
@@ -190,6 +199,24 @@ def test_a_table_of_nodes(write):
         read_graph(edges, nodes=write("n.csv", "id,mass\n2,1\n2,1\n"))
     with pytest.raises(ValueError, match="n.csv' as a table: line 3 has 3 columns"):
         read_graph(edges, nodes=write("n.csv", "id,mass\n2,1\n2,1,3\n"))
+
+
+def test_a_table_of_nodes_beside_the_attributes_of_a_file(write, tmp_path):
+    graph = nx.path_graph(3)
+    nx.set_node_attributes(graph, {0: 1.0, 1: 2.0, 2: 3.0}, "mass")
+    nx.set_node_attributes(graph, 7, "size")
+    nx.write_graphml(graph, tmp_path / "a.graphml")
+    table = write("n.csv", "id,size,age\n2,1,4\n1,2,5\n0,3,6\n")
+    data = read_graph(tmp_path / "a.graphml", nodes=table)
+    assert data.feature_names == ["age", "mass", "size"]
+    assert data.x.tolist() == [[6, 1, 3], [5, 2, 2], [4, 3, 1]]
+
+
+def test_places_that_some_nodes_lack_are_no_positions(write):
+    nodes = "node [ id 0 graphics [ x 1 y 2 ] ] node [ id 1 ] edge [ source 0 target 1 ]"
+    data = read_graph(write("a.gml", f"graph [ {nodes} ]"))
+    assert data.pos is None
+    assert data.num_edges == 2
 
 
 def test_what_is_missing_is_named_filled_or_dropped(write):
@@ -438,6 +465,7 @@ ENTITY = '<!DOCTYPE g [<!ENTITY a "{}">{}]><graphml><graph edgedefault="undirect
         ("a.csv.gz", "no gzip", "cannot unpack"),
         ("a.ply", "ply\n", "as a mesh"),
         ("a.obj", "v 0 0 0\n", "no triangle|as a mesh"),
+        ("a.obj", "v nan 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n", "not finite|as a mesh|no triangle"),
     ],
 )
 def test_bad_files_are_refused(write, file, text, match):

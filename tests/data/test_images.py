@@ -79,6 +79,8 @@ def test_errors(folder):
         read_images(folder / "none")
     with pytest.raises(ValueError, match="'masks'.*'pixels'"):
         read_images(folder, masks="pixels")
+    with pytest.raises(ValueError, match="'sigma' must be positive"):
+        read_images(folder, sigma=0.0)
     with pytest.raises(ValueError, match="'tile_size'.*1"):
         read_images(folder, tile_size=1)
     mask = folder / "masks" / "a.png"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import sys
 
 import numpy as np
@@ -212,6 +213,7 @@ def test_sets_by_class_path(module, tmp_path):
     assert load("mine:Few/other", "there").given == ("there", "other")
     assert [data.num_nodes for data in load("mine:Lazy")] == [2, 3]
     assert len(load("mine:one")) == 1
+    assert load("torch_geometric.datasets:KarateClub")[0].num_nodes == 34
     split = load("mine:Split")
     assert [len(part) for part in split.parts] == [3, 2, 1]
     assert split[5].x.shape == (3, 5)
@@ -224,6 +226,11 @@ def test_sets_by_class_path(module, tmp_path):
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=match):
             load(name)
+    (tmp_path / "data" / "raw").mkdir(parents=True)
+    (tmp_path / "data" / "raw" / "a.pickle").write_bytes(pickle.dumps(print))
+    with pytest.raises(ValueError, match="a.pickle' as pickled arrays: it asks for"):
+        load("mine:Few")
+    shutil.rmtree(tmp_path / "data")
     with pytest.raises((ValueError, FileNotFoundError), match="colour"):
         load("mine:Few", colour=3)
 
