@@ -317,6 +317,7 @@ def test_refused_settings():
         InstanceMetrics(per_graph=1)
     with pytest.raises(ValueError, match="'num_classes'.*1"):
         BoundaryMetrics(1)
+    assert BoundaryMetrics(2**20).band.shape == (3, 2**20 + 1)
     with pytest.raises(ValueError, match="'num_classes'.*1048577"):
         BoundaryMetrics(2**20 + 1)
     with pytest.raises(ValueError, match="'distance'.*-1"):
