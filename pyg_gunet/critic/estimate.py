@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pyg_gunet.critic.crossfit import FAR, Budget, CrossFit, mean_ratio
 from pyg_gunet.critic.density import Classes, Density, Normalize
-from pyg_gunet.critic.fit import FitResult, fit_critic
-from pyg_gunet.critic.kl import KLCritic
 from pyg_gunet.critic.mutual_information import MutualInformationCritic
 from pyg_gunet.critic.network import evaluating
-from pyg_gunet.critic.readout import Estimate, Trace, judge, wide
+from pyg_gunet.critic.readout import Estimate, wide
 from pyg_gunet.critic.sampling import Sampler
 from pyg_gunet.validate import (
     INDEX_DTYPES,
     check_batch,
     check_features,
-    check_generator,
-    check_number,
-    check_positive_int,
     check_same_device,
     check_tensor,
     outermost,
@@ -32,8 +26,6 @@ from pyg_gunet.validate import (
 # Negatives per pair; held-out share by which training stops; floor of a density's log-ratio, where
 # the classifier on top of it still has something to learn.
 SHUFFLES, VAL_RATIO, FLOOR = 16, 0.2, -15.0
-# Beyond so many deviations of Q its density is the tail that it was given, not what samples show.
-FAR = 4.5
 
 
 def estimate_kl(
@@ -89,8 +81,8 @@ def estimate_kl(
         check_same_device(p, "p", q=q)
         if cluster_p is None or cluster_q is None:
             cluster_p, cluster_q = torch.arange(len(p) + len(q)).split([len(p), len(q)])
-        run = _Run((p, q), False, (cluster_p, cluster_q), folds, steps, time_limit, generator)
-        run.settings(hidden_channels, progress)
+        budget = Budget(steps, time_limit, hidden_channels, 3, progress)
+        run = CrossFit((p, q), False, (cluster_p, cluster_q), folds, budget, generator)
         for fold in range(folds):
             seen_by, held, ids = run.split(fold)
             parts = Sampler(seen_by, False, run.left, generator).split(VAL_RATIO)
@@ -224,9 +216,10 @@ def estimate_mi(
         if cluster is None:
             cluster = torch.arange(len(y))
         data = (x, y) if batch is None else (x, y, batch.long())
-        run = _Run(data, True, cluster, folds, steps, time_limit, generator)
-        run.settings(hidden_channels, progress)
         pairwise = batch is not None or (not labels and _repeats(y))
+        parts_of_fold = 1 if labels or pairwise else 3
+        budget = Budget(steps, time_limit, hidden_channels, parts_of_fold, progress)
+        run = CrossFit(data, True, cluster, folds, budget, generator)
         for fold in range(folds):
             train, held, ids = run.split(fold)
             parts = Sampler(train, True, run.left[0], generator).split(VAL_RATIO, 2)
@@ -237,13 +230,13 @@ def estimate_mi(
         return run.estimate("I(x; y)", x.size(1) + (1 if labels else y.size(1)))
 
 
-def _ratio(run: _Run, fold: int, parts: Any, held: Any, ids: Tensor, classes: int) -> None:
+def _ratio(run: CrossFit, fold: int, parts: Any, held: Any, ids: Tensor, classes: int) -> None:
     """log q(y | x) - log q(y), and a classifier on top where y is no label."""
     map_x = Normalize(parts[0][0])
     if classes:
         (x, y), (val_x, val_y) = ((map_x(x), y) for x, y in parts)
-        model = Classes(x.size(1), classes, run.hidden)
-        run.fit("labels", model, (x, y), (val_x, val_y), 512, read=_mean_ratio)
+        model = Classes(x.size(1), classes, run.budget.hidden)
+        run.fit("labels", model, (x, y), (val_x, val_y), 512, read=mean_ratio)
         x, y = map_x(held[0]), held[1]
         r = _eval(model.log_ratio, x, y)
         rolled, who = _shuffled(x, y, run.generator)
@@ -253,9 +246,9 @@ def _ratio(run: _Run, fold: int, parts: Any, held: Any, ids: Tensor, classes: in
         return
     map_y = Normalize(parts[0][1])
     (x, y), (val_x, val_y) = ((map_x(x), map_y(y)) for x, y in parts)
-    given = Density(x.size(1), y.size(1), run.hidden)
+    given = Density(x.size(1), y.size(1), run.budget.hidden)
     run.fit("y given x", given, (x, y), (val_x, val_y), 512)
-    alone = Density(0, y.size(1), run.hidden)
+    alone = Density(0, y.size(1), run.budget.hidden)
     run.fit("y alone", alone, (x[:, :0], y), (val_x[:, :0], val_y), 512)
     run.narrowest = min(run.narrowest, float(1 / given.whiten.diagonal().max()))
 
@@ -277,13 +270,13 @@ def _ratio(run: _Run, fold: int, parts: Any, held: Any, ids: Tensor, classes: in
     run.read(fold, r_p, r_q, ids, [ids[i] for i in who], float(seen))
 
 
-def _pairs(run: _Run, fold: int, parts: Any, held: Any, ids: Tensor) -> None:
+def _pairs(run: CrossFit, fold: int, parts: Any, held: Any, ids: Tensor) -> None:
     """All pairs by a :class:`MutualInformationCritic`, graphs weighted by size."""
     critic = MutualInformationCritic(
-        parts[0][0].size(1), parts[0][1].size(1), run.hidden, base="gaussian"
+        parts[0][0].size(1), parts[0][1].size(1), run.budget.hidden, base="gaussian"
     ).to(parts[0][0].device)
     size = 128 if len(parts[0]) == 2 else 32
-    run.fit("critic", critic, parts[0], parts[1], size, 5e-3, _mean_ratio)
+    run.fit("critic", critic, parts[0], parts[1], size, 5e-3, mean_ratio)
     with torch.no_grad(), evaluating(critic):
         pairs = critic(*held)
         seen = critic.estimate(*parts[0]).value
@@ -301,252 +294,6 @@ def _pairs(run: _Run, fold: int, parts: Any, held: Any, ids: Tensor) -> None:
         share / share.sum(),
         weight[col] / share.sum(),
     )
-
-
-class _Run:
-    """What one estimate carries from fold to fold."""
-
-    def __init__(
-        self,
-        data: tuple[Tensor, ...],
-        paired: bool,
-        cluster: Any,
-        folds: int,
-        steps: int,
-        time_limit: float,
-        generator: torch.Generator | None,
-    ) -> None:
-        check_positive_int(folds, "folds", 2)
-        check_positive_int(steps, "steps")
-        check_number(time_limit, "time_limit", 0.0)
-        check_generator(generator)
-        self.sampler = Sampler(data, paired, cluster, generator)
-        self.clusters = self.sampler.clusters
-        self.sizes = self.sampler.sizes
-        count = min(len(ids.unique()) for ids in self.clusters)
-        if count < 4 * folds:
-            raise ValueError(
-                f"'folds' asks for 4 independent samples in each at least (got {count} in all "
-                f"for {folds} folds)"
-            )
-        self.folds = self.sampler.folds(folds)
-        self.steps, self.generator = steps, generator
-        self.start, self.time_limit = time.monotonic(), time_limit
-        self.parts = 0
-        self.curves: list[tuple[str, int, list[tuple[int, float]]]] = []
-        self.readings: list[tuple[int, list[tuple[int, float]]]] = []
-        self.reads: list[dict[str, Any]] = []
-        self.narrowest, self.cut = math.inf, False
-        self.falling: dict[str, int] = {}
-        self.far: list[float] = []
-
-    def settings(self, hidden: int, progress: Callable[[str], None] | None) -> None:
-        check_positive_int(hidden, "hidden_channels")
-        if progress is not None and not callable(progress):
-            raise TypeError(f"'progress' must be a function (got {progress!r})")
-        self.hidden, self.progress = hidden, progress
-
-    def split(self, fold: int) -> tuple[Any, Any, list[Tensor]]:
-        """Training data, held-out data, and the clusters of the latter; `left` are the former's."""
-        self.fold = fold
-        held = self.folds[fold]
-        rest = [
-            torch.cat([f[g] for k, f in enumerate(self.folds) if k != fold]).sort().values
-            for g in range(len(held))
-        ]
-        self.left = [ids[r] for ids, r in zip(self.clusters, rest)]
-        ids = [ids[h] for ids, h in zip(self.clusters, held)]
-        return self.sampler.take(rest), self.sampler.take(held), ids
-
-    def fit(
-        self,
-        name: str,
-        model: Any,
-        train: Any,
-        val: Any,
-        size: int,
-        lr: float = 3e-3,
-        read: Callable[[Any, Any], float] | None = None,
-    ) -> FitResult:
-        """Trains one part within its share of the time; parts of a fold have equal shares."""
-        model.to(train[-1].device if len(train) < 3 else train[0].device)
-        share = self.time_limit * (self.fold + 1) / len(self.folds) - self._elapsed()
-        end = time.monotonic() + share / max(3 - len(self.curves) % 3, 1)
-
-        reading: list[tuple[int, float]] = []
-
-        def look(step: int, loss: float) -> bool:
-            if self.progress is not None:
-                at = f"fold {self.fold + 1} of {len(self.folds)}, {name}"
-                self.progress(f"{at}: step {step}, held-out loss {loss:.4f}")
-            if read is not None:
-                reading.append((step, read(model, val)))
-            self.cut = self.cut or time.monotonic() > end
-            return time.monotonic() > end
-
-        evaluations = max(20, self.steps // 50)  # the time is looked at where the loss is
-        result = fit_critic(
-            model,
-            train,
-            self.steps,
-            val=val,
-            batch_size=size,
-            lr=lr,
-            evaluations=evaluations,
-            patience=evaluations // 5,
-            progress=look,
-            generator=self.generator,
-        )
-        # A gain that few held-out samples cannot tell from none: what stood before stands.
-        rows = min(len(x) for x in val[:2])
-        if result.curve[0][1] - result.best_loss < 3 / rows:
-            model.reset_parameters()
-            model.prepare([train])
-        # Late steps are small ones: a loss that still falls in the second half wanted more of them.
-        late = [loss for step, loss in result.curve if step >= 0.5 * self.steps]
-        first = result.curve[0][1]
-        if len(late) > 1 and late[0] - min(late) > max(0.03, 0.1 * (first - min(late))):
-            self.falling[name] = self.falling.get(name, 0) + 1
-        self.curves.append((name, self.fold, result.curve))
-        if reading:
-            self.readings.append((self.fold, reading))
-        return result
-
-    def residual(self, train: Any, val: Any) -> KLCritic:
-        critic = _Residual(train[0].size(1) - 1, self.hidden)
-        self.fit("classifier", critic, train, val, 512, 2e-3, _mean_ratio)
-        return critic
-
-    def read(
-        self,
-        fold: int,
-        r_p: Tensor,
-        r_q: Tensor,
-        ids_p: Tensor,
-        ids_q: list[Tensor],
-        seen: float,
-        weight_p: Tensor | None = None,
-        weight_q: Tensor | None = None,
-    ) -> None:
-        """Takes the held-out log-ratios of one fold."""
-        r_p, r_q = wide(r_p).cpu(), wide(r_q).cpu()
-        w_p = torch.full_like(r_p, 1 / len(r_p)) if weight_p is None else weight_p.cpu()
-        w_q = torch.full_like(r_q, 1 / len(r_q)) if weight_q is None else weight_q.cpu()
-        mean = (w_p * r_p).sum()
-        log_z = (r_q + w_q.log()).logsumexp(0)
-        noise = w_q * ((r_q - log_z).exp() - 1)
-        names = torch.cat([ids_p.cpu(), *(i.cpu() for i in ids_q)]).unique()
-        part_p, part_z = torch.zeros(2, len(names), dtype=r_p.dtype)
-        part_p.index_add_(0, torch.searchsorted(names, ids_p.cpu()), w_p * (r_p - mean))
-        for ids in ids_q:
-            part_z.index_add_(0, torch.searchsorted(names, ids.cpu()), noise)
-        self.reads.append(
-            {
-                "share": len(r_p) if weight_p is None else int(len(ids_p)),
-                "mean": float(mean),
-                "log_z": float(log_z),
-                "seen": seen,
-                "part_p": part_p,
-                "part_z": part_z,
-                "r_p": r_p,
-                "r_q": r_q,
-                "w_q": w_q,
-            }
-        )
-        if self.progress is not None:
-            self.progress(f"fold {fold + 1} of {len(self.folds)}: {float(mean):.4f} nats")
-
-    def estimate(self, quantity: str, channels: int) -> Estimate:
-        """Puts the folds together."""
-        share = torch.tensor([float(r["share"]) for r in self.reads], dtype=torch.float64)
-        share = share / share.sum()
-
-        def pooled(key: str) -> Tensor:
-            return torch.tensor([r[key] for r in self.reads], dtype=torch.float64) @ share
-
-        part_p, part_z = (
-            torch.cat([w * r[k] for w, r in zip(share, self.reads)]) for k in ("part_p", "part_z")
-        )
-        n = len(part_p)
-        unbiased = n / (n - 1)
-        gap = float(pooled("seen") - pooled("mean"))
-        # How far the ratio may be off on average, before any look at log Z: as far as training
-        # and held-out readings differ. What the samples tell of log Z is taken over in proportion.
-        prior = max(gap / 2, 0.01) ** 2
-        error_z = float(part_z.square().sum().sqrt()) * unbiased**0.5
-        taken = prior / (prior + error_z**2)
-        log_z = pooled("log_z")
-        values = torch.tensor([r["mean"] for r in self.reads], dtype=torch.float64)
-        within = torch.stack(
-            [
-                r["part_p"].square().sum() * len(r["part_p"]) / (len(r["part_p"]) - 1)
-                for r in self.reads
-            ]
-        )
-        # Between folds the means differ by their samples, and by training: the rest is that.
-        extra = float((values.var() - within.mean()).clamp_min(0)) / len(values)
-        value = pooled("mean") + gap / 2 - taken * log_z
-        variance = float((part_p - taken * part_z).square().sum()) * unbiased
-        variance += (1 - taken) * prior + (gap / 2) ** 2 / 3 + extra
-        r_p, r_q = (torch.cat([r[k] for r in self.reads]) for k in ("r_p", "r_q"))
-        w_q = torch.cat([w * r["w_q"] for w, r in zip(share, self.reads)])
-        reasons = list(judge(r_p, r_q, float(value), error_z, w_q, count=n))
-        reasons += self._reasons(float(value), gap, variance**0.5, channels)
-        return Estimate(
-            value,
-            torch.tensor(variance**0.5, dtype=torch.float64),
-            len(r_p),
-            len(r_q),
-            False,
-            log_z,
-            quantity,
-            tuple(reasons),
-            Trace(self.curves, self.readings, r_p, r_q),
-        )
-
-    def _reasons(self, value: float, gap: float, stderr: float, channels: int) -> list[str]:
-        out = []
-        count = min(len(ids.unique()) for ids in self.clusters)
-        if count < 10 * channels:
-            out.append(f"{count} independent samples are few for {channels} dimensions")
-        if abs(gap) > max(0.5 * abs(value), 0.3, 3 * stderr):
-            out.append(f"training samples read {gap:.2f} nats more than held-out ones")
-        if self.far and max(self.far) > 0.02:
-            out.append(f"{max(self.far):.0%} of P lies where Q, {FAR:g} deviations away, has ended")
-        if self.narrowest < 1e-5:
-            out.append("y is a function of x, as far as its precision tells")
-        if self.cut:
-            out.append(f"'time_limit' of {self.time_limit:g} s ended the training")
-        for name, count in self.falling.items():
-            if 2 * count > len(self.folds):
-                out.append(f"the held-out loss of '{name}' was still falling at the last step")
-        return out
-
-    def _elapsed(self) -> float:
-        return time.monotonic() - self.start
-
-
-class _Residual(KLCritic):
-    """A critic whose last column of input is a log-ratio to start from."""
-
-    def __init__(self, channels: int, hidden: int) -> None:
-        super().__init__(channels, hidden)
-        self.in_channels = channels + 1
-
-    def _log_ratio(self, x: Tensor) -> Tensor:
-        return self.calibration(self.net(self.norm(x[:, :-1])).squeeze(-1) + x[:, -1])
-
-    @torch.no_grad()
-    def prepare(self, batches: list[tuple[Tensor, ...]]) -> None:
-        self.norm.fit(torch.cat([x[:, :-1] for batch in batches for x in batch]))
-
-
-def _mean_ratio(model: Any, data: Any) -> float:
-    """The reading of positives, whatever the model."""
-    with torch.no_grad(), evaluating(model):
-        if isinstance(model, MutualInformationCritic):
-            return float(model(*data).pos.mean())
-        return float(model.log_ratio(*(data[:1] if isinstance(model, KLCritic) else data)).mean())
 
 
 def _with_base(features: list[Tensor], log_ratio: Tensor) -> Tensor:

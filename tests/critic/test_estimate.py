@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyg_gunet import KLCritic, estimate_kl, estimate_mi, fit_critic
 from pyg_gunet.critic.density import Classes, Density, Normalize
-from pyg_gunet.critic.estimate import _ratio, _Run, _shuffled
+from pyg_gunet.critic.estimate import CrossFit, _ratio, _shuffled
 from pyg_gunet.critic.readout import Estimate, judge
 
 
@@ -277,7 +277,7 @@ def test_held_out_pairs_are_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> N
     trained: list[set[float]] = []
     held: list[set[float]] = []
 
-    def spy(run: _Run, fold: int, parts, seen_by, ids: Tensor, classes: int) -> None:
+    def spy(run: CrossFit, fold: int, parts, seen_by, ids: Tensor, classes: int) -> None:
         trained.append({v for part in parts for v in part[0].flatten().tolist()})
         held.append(set(seen_by[0].flatten().tolist()))
         _ratio(run, fold, parts, seen_by, ids, classes)
