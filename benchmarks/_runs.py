@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import resource
@@ -23,15 +24,28 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def write(path: Path, fields: tuple[str, ...], rows: list[Row]) -> None:
-    """Aside, then renamed: a run that is cut off loses no other."""
+def append(path: Path, fields: tuple[str, ...], row: Row) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".part")
-    with aside.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fields)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fields)
+    if not path.exists():
         writer.writeheader()
-        writer.writerows(rows)
-    os.replace(aside, path)
+    writer.writerow(row)
+    with path.open("a", newline="") as file:  # at once: two processes may share the file
+        file.write(text.getvalue())
+
+
+def forget_failed(path: Path, fields: tuple[str, ...]) -> None:
+    """Drops the lines of runs that failed; written aside, then renamed."""
+    rows = [row for row in read(path) if not row["failed"]]
+    aside = path.with_suffix(".part")
+    aside.unlink(missing_ok=True)
+    for row in rows:
+        append(aside, fields, row)
+    if rows:
+        os.replace(aside, path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def resume(
@@ -53,10 +67,12 @@ def resume(
             its `system` is not tried again in this call.
         retry (bool, optional): Drop the lines of runs that failed first. (default: False)
     """
-    rows = [row for row in read(path) if not (retry and row["failed"])]
-    done = {tuple(row[field] for field in key) for row in rows}
+    if retry:
+        forget_failed(path, fields)
     skipped = set()
     for run, python in runs:
+        # Read anew: another process may have done it.
+        done = {tuple(row[field] for field in key) for row in read(path)}
         if run["system"] in skipped or tuple(str(run[field]) for field in key) in done:
             continue
         result = run_one(run, python)
@@ -65,10 +81,9 @@ def resume(
             skipped.add(run["system"])
             continue
         row = {field: str(result.get(field, run.get(field, ""))) for field in fields}
-        rows.append(row)
-        write(path, fields, rows)
+        append(path, fields, row)
         print(*(f"{k}={v}" for k, v in row.items() if v), flush=True)
-    return rows
+    return read(path)
 
 
 def child(script: Path, timeout: float) -> Callable[[Row, str], Row]:

@@ -240,7 +240,8 @@ def test_runs_resume(tmp_path):
     assert resume(path, ("system", "seed"), FIELDS, todo, one) == rows
     assert calls == [("new", 0, "py")]  # a version that has it would do it now
     calls.clear()
-    resume(path, ("system", "seed"), FIELDS, todo, one, retry=True)
+    again = resume(path, ("system", "seed"), FIELDS, todo, one, retry=True)
+    assert sorted(map(str, again)) == sorted(map(str, rows))
     assert calls == [("big", 0, "py"), ("new", 0, "py"), ("big", 1, "py")]
 
 
@@ -274,3 +275,24 @@ def test_a_peer_that_is_missing_is_skipped_and_nothing_else():
     assert attempt(lacks, {}) == {"skipped": "No module named 'tgp.poolers'"}
     with pytest.raises(ModuleNotFoundError, match="not_a_peer"):
         attempt(work, {"needs": "not_a_peer"})
+
+
+def test_two_processes_share_a_file(tmp_path):
+    from _runs import append, read, resume
+
+    path = tmp_path / "runs.csv"
+
+    def one(run, python):  # meanwhile the other one does a run, and the next of ours
+        if run["seed"] == 0:
+            for seed in (7, 1):
+                append(path, FIELDS, {"system": "a", "seed": seed, "value": 2, "failed": ""})
+        return {"value": 1, "failed": ""}
+
+    resume(
+        path, ("system", "seed"), FIELDS, [({"system": "a", "seed": i}, "") for i in (0, 1)], one
+    )
+    assert [(row["seed"], row["value"]) for row in read(path)] == [
+        ("7", "2"),
+        ("1", "2"),
+        ("0", "1"),
+    ]
