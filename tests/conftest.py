@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pyg_gunet.functional import spgemm
+from pyg_gunet.graph.sparse import csr
 
 settings.register_profile(
     "seeded",
@@ -181,7 +181,7 @@ def permuted(graph: Graph, order: Tensor) -> Graph:
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both families of sparse kernels, the GPU's on CPU tensors."""
     if request.param == "torch":
-        monkeypatch.setattr(spgemm, "_on_scipy", lambda tensor: False)
+        monkeypatch.setattr(csr, "on_scipy", lambda tensor: False)
     return request.param
 
 
