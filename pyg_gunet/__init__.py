@@ -37,15 +37,23 @@ if TYPE_CHECKING:
     from pyg_gunet.nn.segmentation import SegmentationUNet
     from pyg_gunet.nn.unet import GraphUNet
     from pyg_gunet.nn.variational import VariationalAutoEncoder
-    from pyg_gunet.transforms import BorderWeight, ToGrid, ToSuperpixels, to_label_image
+    from pyg_gunet.transforms import (
+        BorderWeight,
+        Coarsen,
+        ToGrid,
+        ToSuperpixels,
+        repeat_graph,
+        to_label_image,
+    )
     from pyg_gunet.validate import validation
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Each public name and its module. Loaded at first use: `pyg-gunet --help` needs no torch.
 _HOME = {
     "BorderWeight": "pyg_gunet.transforms",
     "BorderWeightedCrossEntropy": "pyg_gunet.nn.loss",
+    "Coarsen": "pyg_gunet.transforms",
     "Estimate": "pyg_gunet.nn.critic",
     "GPool": "pyg_gunet.nn.pool",
     "GUnpool": "pyg_gunet.nn.pool",
@@ -78,6 +86,7 @@ _HOME = {
     "mean_iou": "pyg_gunet.functional.segmentation",
     "pixel_accuracy": "pyg_gunet.functional.segmentation",
     "prolongation": "pyg_gunet.functional.interpolate",
+    "repeat_graph": "pyg_gunet.transforms",
     "sampled_two_hop": "pyg_gunet.functional.sampled",
     "spread": "pyg_gunet.functional.spread",
     "to_label_image": "pyg_gunet.transforms",
@@ -87,6 +96,7 @@ _HOME = {
 __all__ = [
     "BorderWeight",
     "BorderWeightedCrossEntropy",
+    "Coarsen",
     "Estimate",
     "GPool",
     "GUnpool",
@@ -119,6 +129,7 @@ __all__ = [
     "mean_iou",
     "pixel_accuracy",
     "prolongation",
+    "repeat_graph",
     "sampled_two_hop",
     "spread",
     "to_label_image",

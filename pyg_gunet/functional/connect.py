@@ -76,8 +76,8 @@ def contract(
 
     :math:`\mathbf{S}` the indicator [N, K]. The aggregation of algebraic multigrid. Never more
     edges than before, and what was connected stays connected. A node that no path joins to a kept
-    one leaves with its edges. Among kept nodes of equal weight the first in `perm` is taken: the one of
-    the best score.
+    one leaves with its edges. Among kept nodes of equal weight the first in `perm` is taken: that
+    of the best score.
 
     Args:
         edge_index (Tensor): Edges, [2, E]; directions stay.

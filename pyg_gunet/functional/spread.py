@@ -85,7 +85,7 @@ def spread(
 
     Returns:
         torch.Tensor: Ids of the kept nodes :math:`[K]`, graph after graph, by falling score
-        within each: the order of :func:`topk`.
+        within each: the order of :func:`topk`; with ``quantiles=1`` in that of the scan.
 
     Raises:
         TypeError: If an argument has the wrong type or dtype.
@@ -119,7 +119,10 @@ def spread(
             order = torch.sort(score, descending=True, stable=True).indices
             order = order[torch.sort(graph[order], stable=True).indices]
             edges = _unique(both_ways(edge_index), score.numel())
-            kept = _Scan(order, graph, k, edges, quantiles).run()
+            scan = _Scan(order, graph, k, edges, quantiles)
+            kept = scan.run()
+            if quantiles == 1:  # scores come into nothing, the order of the result included
+                order = _inverse(scan.place)
             return order[kept[order]]
 
 

@@ -66,6 +66,11 @@ class Graph(ABC):
         """``(edge_index [2, E], edge_weight [E])``; with `loops`, the input's own self loops, too,
         where they are kept apart."""
 
+    def messages(self) -> tuple[Tensor, Tensor | None]:
+        """``(edge_index [2, E], edge_weight [E])`` on which PyG's GCN convolution with self loops
+        of weight 2 is :meth:`propagate`, message by message."""
+        return self.edges(loops=True)
+
     @abstractmethod
     def to(self, *args: Any, **kwargs: Any) -> Graph:
         """On another device or in another dtype, as :meth:`torch.Tensor.to`."""

@@ -36,6 +36,15 @@ class Scratch:
         return Scratch, ()
 
 
+def has_memory(x: Tensor) -> bool:
+    """Whether a tensor has memory of its own: what a vmap wraps has none."""
+    try:
+        x.data_ptr()
+    except RuntimeError:
+        return False
+    return True
+
+
 class TwoHop:
     r"""``left @ right + diag`` between blocks of one level, as a chain of sparse products.
 
@@ -81,6 +90,8 @@ class TwoHop:
 
     def matmul(self, x: Tensor, transposed: bool = False, out: Tensor | None = None) -> Tensor:
         """The map of `x` [., F], into `out` where given."""
+        if not has_memory(x):
+            return self._out_of_place(x, transposed)
         if out is None:
             out = x.new_empty((self.shape[1 if transposed else 0], x.size(1)))
         first, second = (self.left, self.right) if transposed else (self.right, self.left)
@@ -97,6 +108,18 @@ class TwoHop:
             second.matmul(hop, transposed, out).index_add_(0, self.kept, x * self.diag)
         shelf.append(hop)
         return out
+
+    def _out_of_place(self, x: Tensor, transposed: bool) -> Tensor:
+        """The map under vmap, which cannot write a batch into memory of one."""
+        first, second = (self.left, self.right) if transposed else (self.right, self.left)
+        out = second.matmul(first.matmul(x, transposed), transposed)
+        if self.diag is None:
+            return out
+        if self.kept is None:
+            return out + x * self.diag
+        if (self.side == "rows") != transposed:
+            return out + x.index_select(0, self.kept) * self.diag
+        return out.index_add(0, self.kept, x * self.diag)
 
     def add_to(self, out: Tensor, x: Tensor, transposed: bool = False) -> Tensor:
         """``out +=`` the map of `x`, in place."""

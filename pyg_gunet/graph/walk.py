@@ -251,6 +251,15 @@ class Walk(Graph):
         off = row != col
         return torch.stack([row[off], col[off]]), weight[off]
 
+    @torch.compiler.disable
+    @lasting
+    def messages(self) -> tuple[Tensor, Tensor]:
+        """Those of a pooled level count the walks back to a node on top of its self loop."""
+        if self.parent is None:
+            return self.edges(loops=True)
+        row, col, weight = csr.to_coo(csr.sort_columns(csr.transpose(self._explicit())))
+        return torch.stack([row, col]), torch.where(row == col, weight + FILL, weight)
+
     def _explicit(self) -> CSR:
         """``S`` itself, rows = targets."""
         assert self.parent is not None

@@ -147,8 +147,9 @@ class LevelModel(torch.nn.Module):
             edge_index, edge_weight = as_edges(edge_index, edge_weight, num_nodes)
             check_batch(batch, num_nodes, values)
             self._check_edges(edge_index, edge_weight, None, num_nodes, values)
+            edge_index, batch = kept(edge_index), kept(batch)
             dtype = torch.get_default_dtype() if edge_weight is None else edge_weight.dtype
-            edge_weight = None if edge_weight is None else edge_weight.detach()
+            edge_weight = kept(edge_weight)
             graph = self._graph(edge_index, edge_weight, None, num_nodes, dtype)
             hierarchy = Hierarchy([Level(num_nodes, batch, graph)])
             if not self.structural:
@@ -158,10 +159,10 @@ class LevelModel(torch.nn.Module):
                         "select='spread' in quantiles=1 (got a tensor)"
                     )
                 return graph
-            # The graph alone decides; only nodes that it does not tell apart go by their number.
-            ones = torch.ones(num_nodes, self.hidden_channels, device=edge_index.device)
-            for i in range(self.depth):
-                ones = self.coarsen(ones, hierarchy, i)
+            for i, level in enumerate(iter(hierarchy.levels)):  # which grow meanwhile
+                if i < self.depth:
+                    x = torch.zeros(level.num_nodes, self.hidden_channels, device=edge_index.device)
+                    hierarchy.append(*self.pool(i).down(x, level, transfer=True)[1:])
             return hierarchy
 
     @property
@@ -288,6 +289,11 @@ class LevelModel(torch.nn.Module):
                     f"'edge_index' was prepared in {graph.depth} poolings for a model of "
                     f"{self.depth} (got {graph!r})"
                 )
+            if self.walks and any(isinstance(one.graph, Edges) for one in graph.levels[1:]):
+                raise ValueError(
+                    "'edge_index' holds levels of edges, which connect='walk' does not make "
+                    f"(got {graph!r})"
+                )
             levels = [
                 Level(level.num_nodes, level.batch, self._fit(level.graph, x))
                 for level in graph.levels
@@ -363,6 +369,13 @@ class LevelModel(torch.nn.Module):
             raise ValueError(
                 "'hierarchy' must hold transfers with lift='interpolate' (got one without)"
             )
+
+
+def kept(tensor: Any) -> Any:
+    """A tensor as a prepared graph keeps it: of no gradient, and of no inference mode."""
+    if tensor is None:
+        return None
+    return tensor.clone() if tensor.is_inference() else tensor.detach()
 
 
 def _last_node(edge_index: Any, batch: Tensor | None) -> int:

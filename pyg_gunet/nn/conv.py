@@ -48,7 +48,7 @@ class UNetConv(GCNConv):
                 raise ValueError("'edge_weight' must be None with a prepared graph (got a tensor)")
             if not watched(self):
                 return self._along(x, edge_index)
-            edge_index, edge_weight = edge_index.edges(loops=True)
+            edge_index, edge_weight = edge_index.messages()
         if not isinstance(edge_index, Tensor) or edge_index.layout is not torch.strided:
             return super().forward(x, edge_index, edge_weight)
         x = self.lin(x)

@@ -109,7 +109,8 @@ class GPool(torch.nn.Module):
             be None. (default: None)
         multiplier (float, optional): Factor on the pooled features. (default: 1)
         quantiles (int, optional): In how many quantiles of the score ``'spread'`` scans the nodes;
-            with 1 the graph alone decides and the kept set holds still while the scorer learns, see
+            with 1 the graph alone decides (nodes that it does not tell apart go by number) and the
+            kept set holds still while the scorer learns, see
             :func:`pyg_gunet.functional.spread.spread`. (default: None, the order of the score)
         max_products (int, optional): The most scalar products that ``'two_hop'`` may compute.
             (default: None, from the available memory)

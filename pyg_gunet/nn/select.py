@@ -103,7 +103,7 @@ class GPoolSelect(Select):
 
     def choose(self, y: Tensor, edge_index: Tensor | None, batch: Tensor | None) -> Tensor:
         """`perm` for scores `y`."""
-        y = y.detach()
+        y = torch.zeros_like(y) if self.structural else y.detach()
         if self.strategy == "topk":
             return topk(y, self.ratio, batch, self.min_score)
         if edge_index is None:

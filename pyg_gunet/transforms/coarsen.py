@@ -1,0 +1,210 @@
+"""Levels made once, stored with the graph, batched by PyG's loaders."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+from torch_geometric.transforms import BaseTransform
+
+from pyg_gunet.graph.edges import Edges
+from pyg_gunet.graph.level import Hierarchy, Level
+from pyg_gunet.graph.transfer import Transfer
+from pyg_gunet.nn.base import Ratios, check_pool_ratios
+from pyg_gunet.nn.pool import GPool
+from pyg_gunet.validate import (
+    check_choice,
+    check_edge_index,
+    check_edge_weight,
+    check_memory,
+    check_positive_int,
+    outermost,
+)
+
+STRUCTURAL = ("contract", "two_hop", "induced")
+
+
+class CoarsenedData(Data):
+    """A graph with its coarser levels, from :class:`Coarsen`. Of each level l it holds
+    ``perm_{l}``, ``transfer_index_{l}`` and ``transfer_share_{l}`` to the next one, and of each
+    but the first ``level_index_{l}``, ``level_weight_{l}`` and ``level_attr_{l}``; ``level_size``
+    [1, depth + 1] and ``level_edges`` [1] tell sizes."""
+
+    def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
+        name, _, level = key.rpartition("_")
+        if name not in ("perm", "transfer_index", "level_index"):
+            return super().__inc__(key, value, *args, **kwargs)
+        sizes = self.level_size[0].tolist()
+        if name == "transfer_index":
+            return torch.tensor([[sizes[int(level)]], [sizes[int(level) + 1]]])
+        return sizes[int(level)]
+
+    def __cat_dim__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if key.startswith(("transfer_index_", "level_index_")):
+            return -1
+        if key.startswith(("perm_", "level_", "transfer_share_")):
+            return 0
+        return super().__cat_dim__(key, value, *args, **kwargs)
+
+    def hierarchy(self, edge_attr: bool = False) -> Hierarchy:
+        """The levels of this graph or batch, for ``model(data.x, data.hierarchy(), data.batch)``.
+
+        Args:
+            edge_attr (bool, optional): Whether they hold edge features, for convolutions that take
+                them. (default: False)
+
+        Raises:
+            ValueError: If the graph has other nodes or edges than when they were made, as far as
+                their numbers tell.
+        """
+        sizes = self.level_size  # one row per graph of a batch
+        total = sizes.sum(0).tolist()
+        edge_index: Any = self.edge_index
+        edges = int(self.level_edges.sum())
+        if self.num_nodes != total[0] or edge_index.size(1) != edges:
+            raise ValueError(
+                f"'data' must have the {total[0]} nodes and {edges} edges that its levels were "
+                f"made of (got {self.num_nodes} and {edge_index.size(1)}); coarsen it again"
+            )
+        depth = sizes.size(1) - 1
+        graphs = torch.arange(sizes.size(0), device=sizes.device)
+        levels, perms, transfers = [], [], []
+        for i in range(depth + 1):
+            batch = None
+            if "batch" in self:
+                batch = graphs.repeat_interleave(sizes[:, i], output_size=total[i])
+            names = ("edge_index", "edge_weight", "edge_attr")
+            if i > 0:
+                names = (f"level_index_{i}", f"level_weight_{i}", f"level_attr_{i}")
+            index, weight, attr = (self.get(name) for name in names)
+            if not edge_attr or (attr is not None and attr.dim() == 1):
+                attr = None
+            levels.append(Level(total[i], batch, Edges(index, total[i], weight, attr)))
+            if i < depth:
+                perms.append(self[f"perm_{i}"])
+                row, col = self[f"transfer_index_{i}"]
+                share = self[f"transfer_share_{i}"]
+                transfers.append(Transfer(perms[-1], total[i], row, col, share))
+        return Hierarchy(levels, perms, list(transfers))
+
+
+class Coarsen(BaseTransform):
+    r"""Makes the levels of a Graph U-Net once, from the graph alone, and stores them in a
+    :class:`CoarsenedData`, which PyG's :class:`DataLoader` batches. A training step then selects,
+    multiplies and sorts nothing.
+
+    Nodes are selected by :func:`~pyg_gunet.functional.spread.spread` in one quantile; what the
+    graph does not tell apart goes by number. A model takes the levels in the place of its own
+    `select` and `connect`: ``model(data.x, data.hierarchy(), data.batch)``, and scores, reduces and
+    lifts by its own words.
+
+    If edges change afterwards, the levels are stale: that is refused where the number of nodes or
+    edges tells, and cannot be noticed where it does not.
+
+    Args:
+        depth (int): Number of poolings.
+        ratio (float, int or list, optional): Share or number of nodes that each pooling keeps, see
+            :class:`GPool`. (default: 0.5)
+        connect (str, optional): ``'contract'``, ``'two_hop'`` or ``'induced'``, see
+            :class:`GPool`. (default: ``'contract'``)
+
+    Example:
+        >>> path = torch.tensor([[0, 1, 2, 1, 2, 3], [1, 2, 3, 0, 1, 2]])
+        >>> data = Coarsen(depth=2)(Data(x=torch.randn(4, 3), edge_index=path))
+        >>> data.hierarchy()
+        Hierarchy(num_nodes=[4, 2, 1])
+    """
+
+    def __init__(self, depth: int, ratio: Ratios = 0.5, connect: str = "contract") -> None:
+        self.ratios = check_pool_ratios(ratio, depth)
+        self.depth, self.connect = depth, connect
+        check_choice(connect, "connect", STRUCTURAL)
+
+    @torch.no_grad()
+    def forward(self, data: Data) -> CoarsenedData:
+        """The graph with its levels; `data` stays as it is.
+
+        Raises:
+            ValueError, TypeError, IndexError: On bad edges, naming the argument and the value.
+        """
+        if not isinstance(data, Data):
+            raise TypeError(f"'data' must be a Data (got {type(data).__name__})")
+        edge_index, weight, attr = data.edge_index, data.get("edge_weight"), data.get("edge_attr")
+        num_nodes = data.num_nodes
+        if edge_index is None or num_nodes is None:
+            raise ValueError(f"'data' must hold edges and nodes (got {data!r})")
+        with outermost() as values:
+            check_edge_index(edge_index, num_nodes, values)
+            check_edge_weight(weight, edge_index.size(1), values)
+        attr = attr if attr is not None and attr.dim() > 1 and self.connect != "two_hop" else None
+        out = CoarsenedData(**data.to_dict())
+        if data.x is None:
+            out.num_nodes = num_nodes
+        level = Level(num_nodes, None, Edges(edge_index, num_nodes, weight, attr))
+        sizes = [num_nodes]
+        for i, ratio in enumerate(self.ratios):
+            pool = GPool(1, ratio, select="spread", quantiles=1, connect=self.connect)
+            x = torch.ones(level.num_nodes, 1, device=edge_index.device)
+            _, level, perm, transfer = pool.down(x, level, transfer=True)
+            assert transfer is not None
+            assert isinstance(level.graph, Edges)
+            out[f"perm_{i}"] = perm
+            out[f"transfer_index_{i}"] = torch.stack([transfer.row, transfer.col])
+            out[f"transfer_share_{i}"] = transfer.share
+            out[f"level_index_{i + 1}"] = level.graph.edge_index
+            for name, value in (
+                ("weight", level.graph.edge_weight),
+                ("attr", level.graph.edge_attr),
+            ):
+                if value is not None:
+                    out[f"level_{name}_{i + 1}"] = value
+            sizes.append(level.num_nodes)
+        out.level_size = torch.tensor([sizes], device=edge_index.device)
+        out.level_edges = torch.tensor([edge_index.size(1)], device=edge_index.device)
+        return out
+
+    def __repr__(self) -> str:
+        return (
+            f"{self.__class__.__name__}({self.depth}, ratio={self.ratios}, "
+            f"connect={self.connect!r})"
+        )
+
+
+def repeat_graph(
+    edge_index: Tensor, num_nodes: int, times: int, edge_weight: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    r"""One graph many times over, for signals ``x`` [B, N, F] on a static graph: make it once, and
+    every step is one pass over all of them::
+
+        edges, batch, weight = repeat_graph(edge_index, N, B, edge_weight)
+        out = model(x.flatten(0, 1), edges, batch, weight).view(B, N, -1)
+
+    Args:
+        edge_index (Tensor): Edges, [2, E].
+        num_nodes (int): Number of nodes, N.
+        times (int): Number of signals, B.
+        edge_weight (Tensor, optional): Weights, [E]; gradients reach them. (default: None)
+
+    Returns:
+        tuple: `edge_index` [2, B * E], `batch` [B * N] and `edge_weight` [B * E] or None.
+
+    Raises:
+        ValueError, TypeError, IndexError: On bad input, naming the argument and the value.
+
+    Example:
+        >>> repeat_graph(torch.tensor([[0], [1]]), num_nodes=2, times=2)[:2]
+        (tensor([[0, 2],
+                [1, 3]]), tensor([0, 0, 1, 1]))
+    """
+    check_positive_int(num_nodes, "num_nodes")
+    check_positive_int(times, "times")
+    check_memory(16 * times * max(num_nodes, 1), "times", times)
+    with outermost() as values:
+        check_edge_index(edge_index, num_nodes, values)
+        check_edge_weight(edge_weight, edge_index.size(1), values)
+    start = num_nodes * torch.arange(times, device=edge_index.device)
+    edges = (edge_index.long().unsqueeze(1) + start.view(1, -1, 1)).flatten(1)
+    batch = torch.arange(times, device=edge_index.device).repeat_interleave(num_nodes)
+    return edges, batch, None if edge_weight is None else edge_weight.repeat(times)

@@ -1,0 +1,160 @@
+"""Levels made once and batched by PyG's loader; one graph for many signals."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch_geometric.data import Batch, Data
+from torch_geometric.loader import DataLoader
+from torch_geometric.nn import GINEConv, SAGEConv
+
+from pyg_gunet import Coarsen, GPool, GraphUNet, GraphUNetAutoEncoder, MixedGraphUNet, repeat_graph
+from tests.conftest import random_graph
+
+SIZES = (7, 1, 12, 5, 30)
+FIXED = {"select": "spread", "reduce": "mean", "connect": "contract", "lift": "interpolate"}
+
+
+def graphs(weighted: bool = False, attr: int = 0) -> list[Data]:
+    out = []
+    for i, n in enumerate(SIZES):
+        graph = random_graph(n, 2 * n, seed=i, directed=False, loops=False)
+        data = Data(x=torch.randn(n, 4), edge_index=graph.edge_index)
+        if weighted:
+            data.edge_weight = graph.edge_weight
+        if attr:
+            data.edge_attr = torch.randn(graph.edge_index.size(1), attr)
+        out.append(data)
+    return out
+
+
+def structural(channels: int, ratio: float) -> GPool:
+    return GPool(channels, ratio, select="spread", quantiles=1, reduce="mean", connect="contract")
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("connect", ["contract", "two_hop", "induced"])
+def test_a_batch_of_levels_is_the_levels_of_its_graphs(connect, weighted):
+    whole = [Coarsen(3, [0.5, 0.6, 2], connect)(data) for data in graphs(weighted)]
+    batch = next(iter(DataLoader(whole, batch_size=len(whole))))
+    together, start = batch.hierarchy(), [0] * 4
+    for i, data in enumerate(whole):
+        alone = data.hierarchy()
+        for depth in range(4):
+            level, part = together.levels[depth], alone.levels[depth]
+            nodes = (level.batch == i).nonzero().view(-1)
+            assert nodes.tolist() == list(range(start[depth], start[depth] + part.num_nodes))
+            edge_index, weight = level.edges()
+            own = level.batch[edge_index[0]] == i
+            assert torch.equal(edge_index[:, own] - start[depth], part.edges()[0])
+            assert (weight is None) == (part.edges()[1] is None)
+            assert weight is None or torch.equal(weight[own], part.edges()[1])
+            if depth < 3:
+                x = torch.randn(together.levels[depth + 1].num_nodes, 2)
+                kept = (together.levels[depth + 1].batch == i).nonzero().view(-1)
+                lifted = together.transfers[depth].prolong(x)[nodes]
+                assert torch.allclose(lifted, alone.transfers[depth].prolong(x[kept]))
+                assert torch.equal(together.perms[depth][kept] - start[depth], alone.perms[depth])
+        for depth in range(4):
+            start[depth] += alone.levels[depth].num_nodes
+
+
+@pytest.mark.parametrize("conv", [None, SAGEConv])
+def test_models_with_and_without(conv):
+    """The same kept nodes, so the same outputs and gradients."""
+    data = graphs()[-1]
+    torch.manual_seed(0)
+    model = GraphUNet(4, 8, 3, 3, lift="interpolate", pool=structural, conv=conv)
+    coarse = Coarsen(3, connect="contract")(data)
+    prepared = model.prepare(data.edge_index, num_nodes=30)
+    outs, grads = [], []
+    for edges in (coarse.hierarchy(), prepared):
+        model.zero_grad()
+        outs.append(model(data.x, edges))
+        outs[-1].square().sum().backward()
+        grads.append([p.grad.clone() for p in model.parameters()])
+        assert all((g != 0).any() for g in grads[-1])
+    assert torch.allclose(*outs, atol=1e-6)
+    for a, b in zip(*grads):
+        assert torch.allclose(a, b, atol=1e-4)
+
+
+def test_other_models_and_batches():
+    whole = [Coarsen(2)(data) for data in graphs()]
+    batch = Batch.from_data_list(whole)
+    for model in (
+        GraphUNetAutoEncoder(4, 8, 4, 2),
+        MixedGraphUNet(4, 8, 3, 2, lift="interpolate", pool=structural),
+    ):
+        model.eval()
+        out = model(batch.x, batch.hierarchy(), batch.batch)
+        parts = [model(data.x, data.hierarchy()) for data in whole]
+        assert torch.allclose(out, torch.cat(parts), atol=1e-5)
+
+
+def test_edge_features_go_along():
+    data = graphs(attr=5)[-1]
+    torch.manual_seed(0)
+    model = GraphUNet(
+        4, 8, 3, 2, lift="interpolate", pool=structural,
+        conv=lambda i, o: GINEConv(torch.nn.Linear(i, o), edge_dim=5),
+    )  # fmt: skip
+    coarse = Coarsen(2)(data)
+    out = model(data.x, coarse.hierarchy(edge_attr=True))
+    direct = model(data.x, data.edge_index, edge_attr=data.edge_attr)
+    assert torch.allclose(out, direct, atol=1e-5)
+
+
+def test_stale_levels_are_refused():
+    data = Coarsen(2)(graphs()[-1])
+    changed = copy.copy(data)
+    changed.edge_index = data.edge_index[:, :-1]
+    with pytest.raises(ValueError, match=r"'data' must have the 30 nodes and .* coarsen it again"):
+        changed.hierarchy()
+    fewer = data.subgraph(torch.arange(10))
+    with pytest.raises(ValueError, match="coarsen it again"):
+        fewer.hierarchy()
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="'connect' must be one of 'contract'"):
+        Coarsen(2, connect="walk")
+    with pytest.raises(ValueError, match="'pool_ratios' must hold one ratio per level"):
+        Coarsen(2, [0.5])
+    with pytest.raises(ValueError, match="'data' must hold edges and nodes"):
+        Coarsen(2)(Data())
+    with pytest.raises(TypeError, match="'data' must be a Data"):
+        Coarsen(2)({"x": 1})
+    data = graphs()[-1]
+    coarse = Coarsen(2)(data)
+    with pytest.raises(ValueError, match="prepared in 2 poolings for a model of 3"):
+        GraphUNet(4, 8, 3, 3)(data.x, coarse.hierarchy())
+    with pytest.raises(ValueError, match="connect='walk' does not make"):
+        GraphUNet(4, 8, 3, 2, connect="walk")(data.x, coarse.hierarchy())
+    with pytest.raises(ValueError, match="prepared for 30 nodes"):
+        GraphUNet(4, 8, 3, 2)(data.x[:7], coarse.hierarchy())
+    with pytest.raises(ValueError, match="'batch' must be that of the prepared hierarchy"):
+        GraphUNet(4, 8, 3, 2)(data.x, coarse.hierarchy(), torch.arange(30))
+    with pytest.raises(ValueError, match="'edge_weight' must be None with a prepared graph"):
+        GraphUNet(4, 8, 3, 2)(data.x, coarse.hierarchy(), edge_weight=data.x[:, 0])
+
+
+def test_one_graph_for_many_signals():
+    graph = random_graph(20, 60, directed=False)
+    torch.manual_seed(0)
+    model = GraphUNet(4, 8, 3, 2)
+    signals = torch.randn(5, 20, 4)
+    weight = graph.edge_weight.requires_grad_()
+    edges, batch, repeated = repeat_graph(graph.edge_index, 20, 5, weight)
+    out = model(signals.flatten(0, 1), edges, batch, repeated).view(5, 20, 3)
+    for x, y in zip(signals, out):
+        assert torch.allclose(model(x, graph.edge_index, edge_weight=weight), y, atol=1e-5)
+    out.sum().backward()
+    assert (weight.grad != 0).any()
+    fixed = model.prepare(edges, repeated.detach(), num_nodes=100)
+    again = model(signals.flatten(0, 1), fixed, batch).view(5, 20, 3)
+    assert torch.allclose(again, out, atol=1e-5)
+    with pytest.raises(ValueError, match="'times' must be at least 1"):
+        repeat_graph(graph.edge_index, 20, 0)
