@@ -76,7 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
         add("--quiet", action="store_true", help="no progress bar, no report")
         add("--traceback", action="store_true", help="show where an error arose")
         add("--import", metavar="MODULE", action="append", dest="imports", default=[],
-            help="import a module of yours first: a checkpoint may then name its classes")  # fmt: skip
+            help="import a module first: a checkpoint may then name its classes")  # fmt: skip
         if name == "fit":
             _add_fit(add)
             continue
@@ -183,7 +183,7 @@ def _run(args: argparse.Namespace, rest: list[str]) -> int:
         return 0
     from pyg_gunet import train
 
-    read = train.validate if args.command == "validate" else train.test
+    read = train.validate if args.command == "validate" else train.evaluate
     figures = read(args.ckpt, **changes)
     if args.json:
         print(json.dumps(figures, indent=2))
@@ -196,7 +196,7 @@ def _changes(rest: list[str]) -> dict[str, Any]:
     """Options of the data module, for a checkpoint's."""
     import yaml
 
-    names = {option.name for kind in ("OneGraph", "Graphs", "Images")
+    names = {option.name for kind in options.DATA
              for option in options.groups("", kind)["data"]}  # fmt: skip
     changes: dict[str, Any] = {}
     for token in options.routed(rest, "", "Images"):
@@ -303,14 +303,15 @@ def _train(args: argparse.Namespace, rest: list[str], seed: int | None, out: str
 
     from pyg_gunet.train import run as runs
     from pyg_gunet.train.command import parse
-    from pyg_gunet.train.config import prepare
+    from pyg_gunet.train.config import data_class, parameters, prepare, task_class
 
-    if out is not None:  # refused before any work
-        runs.RunFolder(Path(out).expanduser(), overwrite=args.overwrite)
+    runs.check_out(out, args.overwrite)
     made: dict[str, Any] = {}
 
     def settings(kind: str, shipped: dict[str, Any]) -> dict[str, Any]:
-        given = options.routed([*rest, *_typed(args)], task, kind)
+        more = {} if task in options.TASKS else {"model": parameters(task_class(task))}
+        more |= {} if kind in options.DATA else {"data": parameters(data_class(kind))}
+        given = options.routed([*rest, *_typed(args)], task, kind, more)
         config, made["trainer"] = parse(task, kind, [shipped, *files], [*tokens, *given])
         return config
 

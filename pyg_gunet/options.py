@@ -19,6 +19,7 @@ TASKS = {
     "regress": ("regress", "Regress"),
     "segment": ("segment", "Segment"),
 }
+DATA = ("OneGraph", "Graphs", "Images")
 GIVEN = ("in_channels", "num_classes", "out_channels", "pos_channels", "targets_per_graph", "seed")
 READERS = (("data/graphs.py", "read_graphs"), ("graph_files.py", "read_graph"))
 READERS += (("data/images.py", "read_images"), ("images.py", "load_tiles"))
@@ -112,14 +113,20 @@ ALIASES = {"epochs": "trainer.max_epochs", "hosts": "trainer.num_nodes"}
 ALIASES |= {"callback": "trainer.callbacks+", "dataset": "data.dataset", "root": "data.root"}
 
 
-def routed(rest: list[str], task: str, datamodule: str) -> list[str]:
+def routed(
+    rest: list[str], task: str, datamodule: str, more: dict[str, set[str]] | None = None
+) -> list[str]:
     """Options by short name, with hyphens, in the words of the settings: ``--pool-ratios 0.5 100``
     becomes ``--model.pool_ratios=[0.5, 100]``, ``--directed`` becomes
-    ``--data.options.directed=true``. What is not known stays as it is."""
-    owner = {}
+    ``--data.options.directed=true``. What is not known stays as it is; `more` are the names that
+    classes of the user's own take."""
+    owner = {name: f"{group}.{name}" for group, names in (more or {}).items() for name in names}
+    lists = set()
     for group, options in groups(task, datamodule).items():
         for option in options:
             owner.setdefault(option.name, f"{group}.{option.name}")
+            if re.search("[Ll]ist|Ratios|Sequence", option.kind):
+                lists.add(owner[option.name])
     out: list[str] = []
     i = 0
     while i < len(rest):
@@ -129,17 +136,17 @@ def routed(rest: list[str], task: str, datamodule: str) -> list[str]:
             out.append(token)
             continue
         name, equals, value = token[2:].partition("=")
-        values = [value] if equals else []
-        while not equals and i < len(rest) and not re.match(r"-[^\d.]", rest[i]):
-            values.append(rest[i])
-            i += 1
         name = name.replace("-", "_")
         name = ALIASES.get(name) or owner.get(name) or name
+        values = [value] if equals else []
+        while not equals and i < len(rest) and not re.match(r"-[^\d.]", rest[i]):
+            if values and name not in lists:
+                break
+            values.append(rest[i])
+            i += 1
         text = "true" if not values else values[0]
-        if len(values) > 1:
+        if name in lists and (len(values) > 1 or name != "model.pool_ratios") and text[:1] != "[":
             text = f"[{', '.join(values)}]"
-        elif name.endswith(("num_neighbors", "shares", "features", "targets")) and text[:1] != "[":
-            text = f"[{text}]"
         out.append(f"--{name}={text}")
     return out
 

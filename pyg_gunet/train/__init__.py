@@ -1,4 +1,4 @@
-"""Training on Lightning: tasks, :func:`fit`, :func:`test`, :func:`predict`, :func:`embed`."""
+"""Training on Lightning: tasks, :func:`fit`, :func:`evaluate`, :func:`predict`, :func:`embed`."""
 
 from pyg_gunet.train.autoencode import AutoEncode, MaskedAutoEncode
 from pyg_gunet.train.classify import Classify, ClassifyGraphs
@@ -7,7 +7,7 @@ from pyg_gunet.train.data import GraphData, Graphs, Images, OneGraph
 from pyg_gunet.train.module import GraphModule
 from pyg_gunet.train.output import embed, predict
 from pyg_gunet.train.regress import Regress
-from pyg_gunet.train.run import Run, fit, load_run, test, validate
+from pyg_gunet.train.run import Run, evaluate, fit, load_run, validate
 from pyg_gunet.train.segment import Segment
 
 __all__ = [
@@ -28,6 +28,6 @@ __all__ = [
     "fit",
     "load_run",
     "predict",
-    "test",
+    "evaluate",
     "validate",
 ]

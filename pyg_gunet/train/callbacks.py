@@ -13,6 +13,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
+from torch import Tensor
 
 from pyg_gunet.files import read_torch, write_aside
 from pyg_gunet.train.folder import BEST, LAST
@@ -34,10 +35,11 @@ class SafeCheckpointIO(TorchCheckpointIO):
 
 
 class Best(ModelCheckpoint):
-    """``best.ckpt``, by the module's `monitor`, always of a whole epoch."""
+    """``best.ckpt``, by the module's `monitor`, always of a whole epoch; of equal scores that of
+    the lower validation loss."""
 
     def __init__(self, folder: Path, monitor: str, mode: str) -> None:
-        self.epoch = 0
+        self.epoch, self.loss = 0, float("inf")
         super().__init__(
             folder,
             BEST.removesuffix(".ckpt"),
@@ -50,18 +52,23 @@ class Best(ModelCheckpoint):
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if not validates_now(trainer):  # Lightning still holds the values of the last time
             return
-        before = self.best_model_score
         super().on_train_epoch_end(trainer, module)
-        if before is None or not torch.equal(before, torch.as_tensor(self.best_model_score)):
-            self.epoch = trainer.current_epoch + 1
+
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+        loss = float(trainer.callback_metrics.get("val_loss", 0.0))
+        better = super().check_monitor_top_k(trainer, current)
+        if not better and current is not None and self.best_model_score is not None:
+            better = bool(current == self.best_model_score) and loss < self.loss
+        if better:
+            self.epoch, self.loss = trainer.current_epoch + 1, loss
+        return better
 
     def state_dict(self) -> dict[str, Any]:
-        # By the epoch alone: in the checkpoint that it is saved to, this one is the best.
-        return {**super().state_dict(), "epoch": self.epoch, "dirpath": ""}
+        return {**super().state_dict(), "epoch": self.epoch, "loss": self.loss, "dirpath": ""}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """A run may go on in another folder than the one it was in."""
-        self.epoch = int(state["epoch"])
+        self.epoch, self.loss = int(state["epoch"]), float(state["loss"])
         path = str(Path(str(self.dirpath)) / BEST)
         moved = {"dirpath": self.dirpath, "best_model_path": path, "kth_best_model_path": path}
         scores = dict(zip([path], state["best_k_models"].values()))

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import yaml
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from torch_geometric.data import Data
 
 from pyg_gunet.train import data as modules
 from pyg_gunet.train.autoencode import AutoEncode, MaskedAutoEncode
@@ -57,6 +58,8 @@ def kind_of(task: str, dataset: Any, data: Any = None) -> tuple[str, str]:
         return "Images", task
     if data is not None:
         many = not data.one_graph
+    elif not isinstance(dataset, str):
+        many = not isinstance(dataset, Data) and len(dataset) > 1
     else:
         many = name.startswith(MANY) or Path(name or "?").is_dir()
         many |= task in ("classify_graphs", "segment")

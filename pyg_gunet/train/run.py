@@ -96,6 +96,7 @@ def fit(
     if resume is not None:
         changes = {**options, **({"seed": seed} if seed else {})}
         return resume_run(resume, changes, out, callbacks, logger, overwrite, progress)
+    check_out(out, overwrite)
     task = model if isinstance(model, str) else configs_path(type(model))
     made = dataset if isinstance(dataset, LightningDataModule) else None
     base: Config = {"task": task, "seed": seed, "patience": patience}
@@ -115,7 +116,8 @@ def fit(
         config, data = configs.prepare(task, None, parse, dataset)
     else:
         config, data = parse(configs_path(type(made)), {}), made
-        config["data"] = plain(dict(getattr(made, "hparams", {})))
+        names = configs.parameters(type(made)) - {"seed"}
+        config["data"] = {key: getattr(made, key) for key in names if hasattr(made, key)}
     return train(
         config, data, None if isinstance(model, str) else model,
         out=out, callbacks=callbacks, logger=logger, overwrite=overwrite, progress=progress,
@@ -145,9 +147,8 @@ def train(
     check_bool(overwrite, "overwrite")
     check_bool(progress, "progress")
     config = launched(config)
-    rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0)))
     folder: Any = nullcontext()
-    if rank == 0:
+    if rank() == 0:
         folder = make_folder(config, data, out, overwrite, resume)
     with one_by_one(getattr(data, "root", ".")):
         data.setup("fit")
@@ -164,7 +165,7 @@ def train(
             model.learn_statistics(data.train_graphs())
     if checkpoint is not None:
         load_weights(model, checkpoint, "resume")
-    if verbose and rank == 0 and isinstance(data, GraphData):
+    if verbose and rank() == 0 and isinstance(data, GraphData):
         told = data.describe(by_nodes(model))
         print(f"{told['dataset']}: {told['split']}\n{yaml.safe_dump(plain(config))}", end="")
     start = time.monotonic()
@@ -300,7 +301,10 @@ def load_run(ckpt: PathLike, *, device: str = "cpu", **changes: Any) -> tuple[Li
     kept = {key: value for key, value in config["data"].items() if key in takes}
     if other:
         kept.pop("options", None)
-    data: Any = data_class(**{**kept, "seed": config.get("seed", 0), **changes})
+    options = {**kept, "seed": config.get("seed", 0), **changes}
+    if options.get("dataset") is None:
+        raise ValueError("'dataset' must be given: the checkpoint was trained on an object")
+    data: Any = data_class(**options)
     data.read()
     if other and name == "OneGraph" and not data.one_graph:
         return load_run(ckpt, device=device, **{**changes, "dataset": data.graphs})
@@ -324,7 +328,7 @@ def rebuilt(config: Config, checkpoint: dict[str, Any]) -> LightningModule:
     return configs.task_class(config["task"])(**hyper)
 
 
-def test(ckpt: PathLike, **changes: Any) -> dict[str, Any]:
+def evaluate(ckpt: PathLike, **changes: Any) -> dict[str, Any]:
     r"""The figures of a checkpoint on the test part of its data set, or on all of another.
 
     Args:
@@ -360,6 +364,18 @@ def validate(ckpt: PathLike, **changes: Any) -> dict[str, Any]:
 def by_nodes(model: LightningModule) -> bool:
     """Whether a task trains on some nodes of one graph."""
     return configs_path(type(model)) in ("classify", "regress")
+
+
+def rank() -> int:
+    """This process's number among those of the run, before they know each other."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0)))
+
+
+def check_out(out: PathLike | None, overwrite: bool) -> None:
+    """Refuses a folder before any work; of several processes the first one does."""
+    check_bool(overwrite, "overwrite")
+    if out is not None and rank() == 0:
+        RunFolder(check_path(out, "out").expanduser(), overwrite=overwrite)
 
 
 def make_folder(
@@ -565,7 +581,11 @@ def load_weights(model: LightningModule, checkpoint: dict[str, Any], name: str) 
 def plain(value: Any) -> Any:
     """Plain values alone, for a checkpoint, JSON and YAML; an object by its name."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        own = ("dataset",)  # an object in its place is not found again
+        return {
+            str(k): None if k in own and not isinstance(v, str) else plain(v)
+            for k, v in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     if value is None or isinstance(value, (bool, int, float, str)):

