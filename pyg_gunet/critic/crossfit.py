@@ -16,7 +16,7 @@ from pyg_gunet.critic.mutual_information import MutualInformationCritic
 from pyg_gunet.critic.network import evaluating
 from pyg_gunet.critic.readout import Estimate, Trace, judge, wide
 from pyg_gunet.critic.sampling import Sampler
-from pyg_gunet.functional.validate import check_generator, check_number, check_positive_int
+from pyg_gunet.validate import check_generator, check_number, check_positive_int
 
 # Beyond so many deviations of Q its density is the tail that it was given, not what samples show.
 FAR = 4.5

@@ -13,10 +13,7 @@ from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 from torch_geometric.utils import cumsum
 
-from pyg_gunet.settings import Settings
-
-PART_NODES = 1024  # what `batch_nodes` is by default
-
+from pyg_gunet.functional.connect import induced
 
 _alone = False
 
@@ -138,11 +135,11 @@ class NodeParts(Sequence[Data]):
         order = _order(self.nodes.numel(), self.seed, self.epoch)
         own = self.nodes[order[index * self.size : (index + 1) * self.size]]
         if self.num_neighbors is None:
-            return self.data.subgraph(own)
+            return subgraph(self.data, own)
         draw = (self.seed * 1_000_003 + self.epoch) * 1_000_003 + index
         generator = torch.Generator().manual_seed(draw % 2**63)
         nodes = sample_neighbors(self.source, self.ptr, own, self.num_neighbors, generator)
-        part = self.data.subgraph(nodes)
+        part = subgraph(self.data, nodes)
         part.seed_mask = torch.arange(nodes.numel()) < own.numel()
         return part
 
@@ -166,26 +163,36 @@ class _PartSampler(Sampler[int]):
         return len(self.parts)
 
 
-def part_loader(settings: Settings, data: Data, train_mask: Tensor | None = None) -> DataLoader:
-    """Batches of the parts of one graph, as `settings.loader` wants them.
+def part_loader(
+    data: Data,
+    loader: str,
+    nodes: Tensor,
+    batch_size: int = 1,
+    batch_nodes: int = 1024,
+    num_neighbors: Sequence[int] = (10, 10),
+    seed: int = 0,
+) -> DataLoader:
+    """Batches of `batch_size` parts of one graph, with `batch_nodes` of `nodes` each: ``'random'``,
+    the subgraph between them, or ``'neighbor'``, they and some neighbours."""
+    drawn = num_neighbors if loader == "neighbor" else None
+    parts = NodeParts(data, nodes, batch_nodes, drawn, seed)
+    return graph_loader(parts, batch_size, _PartSampler(parts))
 
-    ``'random'`` shares out all nodes, each part is the subgraph between its own. ``'neighbor'``
-    shares out the training nodes and adds neighbours.
 
-    Raises:
-        ValueError: If ``'neighbor'`` is wanted where there are no training nodes.
-    """
-    nodes, num_neighbors = torch.arange(int(data.num_nodes or 0)), None
-    if settings.loader == "neighbor":
-        if train_mask is None:
-            raise ValueError(
-                f"'loader' neighbor goes with a task that has training nodes, 'classify' "
-                f"(got {settings.task!r})"
-            )
-        nodes, num_neighbors = train_mask.nonzero().view(-1), settings.num_neighbors
-    size = settings.batch_nodes or PART_NODES
-    parts = NodeParts(data, nodes, size, num_neighbors, settings.seed)
-    return graph_loader(parts, settings.batch_size, _PartSampler(parts))
+def subgraph(data: Data, nodes: Tensor) -> Data:
+    """The graph between `nodes` [n], in their order: node j is ``nodes[j]``."""
+    num_nodes = int(data.num_nodes or 0)
+    edges = [key for key in data.edge_attrs() if key != "edge_index"]
+    number = torch.arange(data.num_edges)
+    edge_index, kept = induced(data.edge_index, number, nodes, num_nodes)
+    assert kept is not None
+    out = Data(edge_index=edge_index, num_nodes=nodes.numel())
+    for key, value in data.to_dict().items():
+        if key in edges:
+            out[key] = value[kept]
+        elif data.is_node_attr(key):
+            out[key] = value[nodes]
+    return out
 
 
 def sample_neighbors(
@@ -239,16 +246,3 @@ def sample_neighbors(
 def _order(size: int, seed: int, epoch: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     return torch.randperm(size, generator=generator)
-
-
-__all__ = [
-    "EpochSampler",
-    "NodeParts",
-    "SharedBatches",
-    "SharedGraphs",
-    "alone",
-    "graph_loader",
-    "part_loader",
-    "place",
-    "sample_neighbors",
-]
