@@ -21,8 +21,7 @@ TASKS = {
 }
 DATA = ("OneGraph", "Graphs", "Images")
 GIVEN = ("in_channels", "num_classes", "out_channels", "pos_channels", "targets_per_graph", "seed")
-READERS = (("data/graphs.py", "read_graphs"), ("graph_files.py", "read_graph"))
-READERS += (("data/images.py", "read_images"), ("images.py", "load_tiles"))
+READERS = (("data/graphs.py", "read_graphs"), ("data/images.py", "read_images"))
 
 
 class Option(NamedTuple):

@@ -97,16 +97,16 @@ def interpolation_mse(data: Data, x: Tensor, floats: int) -> dict[str, float]:
     free = np.isin(component, component[kept])  # elsewhere nothing is known: the mean
     free[kept] = False
     target = x.double().numpy()
-    given, free, errors = target[kept], np.flatnonzero(free), {}
+    given, open_, errors = target[kept], np.flatnonzero(free), {}
     for name, squared in (("harmonic interpolation", False), ("biharmonic interpolation", True)):
         guess = np.tile(given.mean(0), (size, 1))
         guess[kept] = given
-        if free.size:
-            left = laplacian[free]
-            system = (left @ laplacian[:, free] if squared else left[:, free]).tocsc()
+        if open_.size:
+            left = laplacian[open_]
+            system = (left @ laplacian[:, open_] if squared else left[:, open_]).tocsc()
             known = left @ laplacian[:, kept] if squared else left[:, kept]
             options = {"SymmetricMode": True}
             solver = splu(system, "MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options)
-            guess[free] = solver.solve(-(known @ given))
+            guess[open_] = solver.solve(-(known @ given))
         errors[name] = float(np.square(guess - target).mean())
     return errors

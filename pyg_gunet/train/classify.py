@@ -69,15 +69,15 @@ class Classify(GraphModule):
             check_number(value, name, 0.0, 0.99)
         check_number(consistency, "consistency", 0.0)
         hidden, depth, ratios = self.shape
-        size, options = (in_channels, hidden, num_classes, depth, ratios), {"act": act}
-        self.net: Any
-        if net == "official":
-            self.net = OfficialGraphUNet(*size, **options, **self.parts)
-        elif net == "mixed":
-            options |= {"sum_res": SKIPS[skip], "steps": mix}
-            self.net = MixedGraphUNet(*size, **options, **self.parts)
-        else:
-            self.net = GraphUNet(*size, sum_res=SKIPS[skip], **options, **self.parts)
+        size: Any = (in_channels, hidden, num_classes, depth, ratios)
+        options: dict[str, Any] = {"act": act}
+        kinds = {"official": OfficialGraphUNet, "mixed": MixedGraphUNet, "plain": GraphUNet}
+        kind: Any = kinds[net]
+        if net != "official":
+            options["sum_res"] = SKIPS[skip]
+        if net == "mixed":
+            options["steps"] = mix
+        self.net: Any = kind(*size, **options, **self.parts)
         self.input_dropout, self.drop_nodes = input_dropout, drop_nodes
         self.edge_dropout, self.consistency = edge_dropout, consistency
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from pytorch_lightning import LightningDataModule
@@ -18,9 +18,11 @@ from pyg_gunet.train.loading import EpochSampler, graph_loader, part_loader
 from pyg_gunet.validate import check_choice, check_positive_int
 
 MASKS = ("train_mask", "val_mask", "test_mask")
-_KEYS = ("x", "edge_index", "edge_weight", "pos", "y", *MASKS, "border_weight", "image_size")
-_KEYS += ("instance", "category", "node_id", "image_name", "corner", "image")
-Source = str | Data | Dataset
+_KEYS = (
+    *("x", "edge_index", "edge_weight", "pos", "y", *MASKS, "border_weight", "image_size"),
+    *("instance", "category", "node_id", "image_name", "corner", "image"),
+)
+Source: TypeAlias = "str | Data | Dataset"
 
 
 class GraphData(LightningDataModule):
@@ -54,7 +56,7 @@ class GraphData(LightningDataModule):
         self.split_note = ""
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # type: ignore[override]
         """What the data set is called."""
         if isinstance(self.dataset, str):
             return self.dataset

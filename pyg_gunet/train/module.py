@@ -92,7 +92,7 @@ class GraphModule(LightningModule):
         self.normalize, self.lr, self.weight_decay = normalize, float(lr), float(weight_decay)
         self.schedule = schedule
         named = {"select": select, "reduce": reduce, "connect": connect, "lift": lift}
-        words = {name: word for name, word in named.items() if word is not None}
+        words: dict[str, Any] = {n: word for n, word in named.items() if word is not None}
         self.parts: dict[str, Any] = {**words, "dropout": dropout}
         self.parts.update(conv=make_convs(conv), norm=None if norm == "none" else norm)
         if quantiles is not None:
