@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ COUNTING = (
     "floats of z over all test nodes; the baselines keep as many (PCA: scores; interpolation: "
     "features of kept nodes); means, axes, weights and the kept nodes' ids are not counted"
 )
+
+CALIBRATED = 256  # graphs that the network is fitted to before training
 
 
 class AutoEncode(GraphModule):
@@ -67,6 +70,13 @@ class AutoEncode(GraphModule):
         self.mi_weight, self.kl_weight = mi_weight, kl_weight
         self.infomax = InfoMaxTerm(latent_channels) if mi_weight else None
         self.prior = PriorTerm(latent_channels) if kl_weight else None
+
+    def learn_statistics(self, graphs: Iterable[Data]) -> None:
+        """Mean and deviation, then what the network fits without gradient."""
+        graphs = list(graphs)
+        super().learn_statistics(graphs)
+        data: Any = graphs[0] if len(graphs) == 1 else Batch.from_data_list(graphs[:CALIBRATED])
+        self.net.calibrate(self.scaled(data), *self.inputs(data, self.net))
 
     def encode(self, data: Data) -> tuple[Tensor, Hierarchy]:
         """``(z, hierarchy)`` of a graph or a batch."""
