@@ -83,6 +83,8 @@ class TestPartIoU:
             seg.part_iou(target[0], target, batch, category, self.parts)
         with pytest.raises(ValueError, match="'batch' must be sorted"):
             seg.part_iou(logits, target, batch.flip(0), category, self.parts)
+        with pytest.raises(TypeError, match="'batch'.*float32"):
+            seg.part_iou(logits, target, batch.float(), category, self.parts)
         with pytest.raises(ValueError, match="'parts' must be at most 1048576.*1048577"):
             seg.part_iou(logits, target, batch, category, [[2**20 + 1], [0]])
         with pytest.raises(ValueError, match="'parts'"):
