@@ -28,16 +28,6 @@ def check_floating(x: Tensor, name: str, values: bool) -> None:
         raise ValueError(f"'{name}' must not be NaN (got nan at {where})")
 
 
-def check_broadcast(**tensors: Tensor) -> None:
-    """Shapes that broadcast."""
-    try:
-        torch.broadcast_shapes(*(x.shape for x in tensors.values()))
-    except RuntimeError:
-        names = " and ".join(f"'{name}'" for name in tensors)
-        shapes = " and ".join(str(list(x.shape)) for x in tensors.values())
-        raise ValueError(f"{names} must broadcast (got {shapes})") from None
-
-
 def check_scores(x: Tensor, name: str, values: bool, minimum: int = 1) -> None:
     """Log-ratios [n] with at least `minimum` entries."""
     check_floating(x, name, values)

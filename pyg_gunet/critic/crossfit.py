@@ -55,6 +55,7 @@ class CrossFit:
         check_positive_int(folds, "folds", 2)
         budget.check()
         check_generator(generator)
+        self.paired = paired
         self.sampler = Sampler(data, paired, cluster, generator)
         self.clusters = self.sampler.clusters
         count = min(len(ids.unique()) for ids in self.clusters)
@@ -164,10 +165,18 @@ class CrossFit:
         log_z = (r_q + w_q.log()).logsumexp(0)
         noise = w_q * ((r_q - log_z).exp() - 1)
         names = torch.cat([ids_p.cpu(), *(i.cpu() for i in ids_q)]).unique()
-        part_p, part_z = torch.zeros(2, len(names), dtype=r_p.dtype)
+        part_p, part_z, part_r = torch.zeros(3, len(names), dtype=r_p.dtype)
         part_p.index_add_(0, torch.searchsorted(names, ids_p.cpu()), w_p * (r_p - mean))
         for ids in ids_q:
             part_z.index_add_(0, torch.searchsorted(names, ids.cpu()), noise)
+        if not self.paired:
+            # A sample of Q moves the trained ratio by as much of e^r - 1 as a smooth model follows:
+            # for normal ones its part in 1, r and r^2. In pairs Q's margins are P's: no such term.
+            powers = torch.stack([r_q**k for k in range(3)], dim=1)
+            fitted = (
+                powers @ torch.linalg.lstsq(powers, noise.unsqueeze(1), driver="gelsd").solution
+            )
+            part_r.index_add_(0, torch.searchsorted(names, ids_q[0].cpu()), fitted[:, 0])
         self.reads.append(
             {
                 "share": len(r_p) if weight_p is None else int(len(ids_p)),
@@ -176,6 +185,7 @@ class CrossFit:
                 "seen": seen,
                 "part_p": part_p,
                 "part_z": part_z,
+                "part_r": part_r,
                 "r_p": r_p,
                 "r_q": r_q,
                 "w_q": w_q,
@@ -192,8 +202,9 @@ class CrossFit:
         def pooled(key: str) -> Tensor:
             return torch.tensor([r[key] for r in self.reads], dtype=torch.float64) @ share
 
-        part_p, part_z = (
-            torch.cat([w * r[k] for w, r in zip(share, self.reads)]) for k in ("part_p", "part_z")
+        part_p, part_z, part_r = (
+            torch.cat([w * r[k] for w, r in zip(share, self.reads)])
+            for k in ("part_p", "part_z", "part_r")
         )
         n = len(part_p)
         unbiased = n / (n - 1)
@@ -214,7 +225,7 @@ class CrossFit:
         # Between folds the means differ by their samples, and by training: the rest is that.
         extra = float((values.var() - within.mean()).clamp_min(0)) / len(values)
         value = pooled("mean") + gap / 2 - taken * log_z
-        variance = float((part_p - taken * part_z).square().sum()) * unbiased
+        variance = float((part_p - taken * part_z - (1 - taken) * part_r).square().sum()) * unbiased
         variance += (1 - taken) * prior + (gap / 2) ** 2 / 3 + extra
         r_p, r_q = (torch.cat([r[k] for r in self.reads]) for k in ("r_p", "r_q"))
         w_q = torch.cat([w * r["w_q"] for w, r in zip(share, self.reads)])

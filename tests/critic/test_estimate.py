@@ -55,6 +55,13 @@ def test_reads_divergences_of_all_sizes() -> None:
         assert (read.n_pos, read.n_neg) == (800, 700)
 
 
+def test_few_samples_of_q_widen_the_error() -> None:
+    """They decide where the ratio lies, though the mean is over P: 1.5 / m in the limit."""
+    read = estimate_kl(torch.randn(2000) + 1, torch.randn(100), steps=30, folds=2)
+    assert 0.08 < float(read.stderr) < 0.4
+    assert abs(float(read.value) - 0.5) < 3 * float(read.stderr)
+
+
 def test_training_beats_the_normal_start() -> None:
     """x and y share a scale only: uncorrelated, and all of it is beyond moments."""
     scale = torch.randn(3000, 1).mul(0.8).exp()
