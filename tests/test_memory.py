@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from pyg_gunet import GPool, GraphUNet
-from pyg_gunet.functional import spgemm
 from pyg_gunet.functional.connect import two_hop
-from pyg_gunet.functional.spgemm import ProductLimitError
+from pyg_gunet.graph.sparse import product
+from pyg_gunet.graph.sparse.product import ProductLimitError
 from tests import memory
 
 
@@ -30,7 +30,7 @@ def test_the_leak_test_finds_leaks():
     assert len(kept) == 10
 
 
-@pytest.mark.parametrize("connect", ["two_hop", "walk", "sampled", "induced"])
+@pytest.mark.parametrize("connect", ["two_hop", "walk", "sampled", "induced", "contract"])
 def test_ten_thousand_tiny_graphs(connect):
     x, edge_index, batch = memory.tiny_graphs(10_000)
     torch.manual_seed(0)
@@ -44,7 +44,7 @@ def test_ten_thousand_tiny_graphs(connect):
     torch.testing.assert_close(out[rows], tail, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("connect", ["walk", "sampled"])
+@pytest.mark.parametrize("connect", ["walk", "sampled", "contract"])
 def test_one_large_graph(connect):
     assert math.isfinite(float(memory.large(200_000, connect)))
 
@@ -68,8 +68,8 @@ def test_a_product_that_would_not_fit_is_refused_with_the_way_out(monkeypatch):
     class Memory:
         available = 100 * 2**20
 
-    monkeypatch.setattr(spgemm.psutil, "virtual_memory", lambda: Memory)
-    monkeypatch.setattr(spgemm, "_scipy_product", lambda *a: pytest.fail("it was computed"))
+    monkeypatch.setattr(product.psutil, "virtual_memory", lambda: Memory)
+    monkeypatch.setattr(product, "_scipy_product", lambda *a: pytest.fail("it was computed"))
     with pytest.raises(ProductLimitError, match=r"'walk' or 'sampled'.*'ratio'.*'induced'"):
         two_hop(edges, None, torch.arange(n), n)
     pool = GPool(2, 1.0, connect="two_hop", max_products=1_000)

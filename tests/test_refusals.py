@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from pyg_gunet import GraphUNet, GraphUNetAutoEncoder, ToSuperpixels, load, to_label_image
+from pyg_gunet import ToSuperpixels, load, to_label_image
 from pyg_gunet.datasets import GraphDataset, split_indices
 from pyg_gunet.files import check_path, read_torch, reading
 from pyg_gunet.functional.divergence import dv_loss, kl_gaussian, pair_readout
@@ -41,11 +41,6 @@ def from_another_image() -> None:
     to_label_image(torch.arange(6), data)
 
 
-def cached_with_learned_weights() -> None:
-    weight = torch.ones(2, requires_grad=True)
-    GraphUNet(1, 2, 1, 1, cached=True)(torch.zeros(2, 1), EDGES, None, weight)
-
-
 CALLS = {
     "shares": (lambda: split_indices(9, shares=(0.5,)), TypeError, r"'shares'.*\(0\.5,\)"),
     "path": (lambda: check_path("", "out"), ValueError, "'out' must name a file"),
@@ -68,17 +63,6 @@ CALLS = {
         TypeError,
         "'parts' must hold sequences of int.*1",
     ),
-    "edge_decoder": (
-        lambda: GraphUNetAutoEncoder(3, 4, edge_decoder=3),
-        TypeError,
-        "'edge_decoder'.*3",
-    ),
-    "conv": (
-        lambda: GraphUNet(3, 4, 2, 1, conv=lambda channels: None),
-        TypeError,
-        r"'conv' must take \(in_channels, out_channels\)",
-    ),
-    "cached": (cached_with_learned_weights, ValueError, "'edge_weight'.*'cached'"),
     "sample of one row": (
         lambda: fit_critic(KLCritic(1, 4), (ONE[None], ONE[None]), 1),
         ValueError,

@@ -9,8 +9,6 @@ from torch import ones, tensor, zeros
 from pyg_gunet import (
     BorderWeight,
     BorderWeightedCrossEntropy,
-    GraphUNetAutoEncoder,
-    HierarchicalReadout,
     SegmentationMetrics,
     to_label_image,
 )
@@ -27,6 +25,10 @@ from pyg_gunet.functional.divergence import (
 from pyg_gunet.functional.divergence.pairs import PairScores
 from pyg_gunet.functional.segmentation import part_iou, pixel_accuracy
 from pyg_gunet.functional.select import num_kept
+from pyg_gunet.images import load_tiles
+from pyg_gunet.nn.critic import fit_critic
+from pyg_gunet.nn.segmentation import Scale, deep_supervision
+from pyg_gunet.train import fit
 from pyg_gunet.validate import (
     check_bool,
     check_generator,
@@ -35,10 +37,6 @@ from pyg_gunet.validate import (
     check_same_device,
     check_tensor,
 )
-from pyg_gunet.images import load_tiles
-from pyg_gunet.nn.critic import fit_critic
-from pyg_gunet.nn.segmentation import Scale, deep_supervision
-from pyg_gunet.train import fit
 
 TWO, SQUARE, NODES = zeros(2), zeros(2, 2), zeros(2).long()
 PAIRS = PairScores(TWO, SQUARE, ~torch.eye(2).bool(), torch.arange(2), ones(2))
@@ -110,7 +108,7 @@ CALLS = {
     "sizes": (lambda: num_kept(0.5, SQUARE.long()), ValueError, r"'sizes'.*\[2, 2\]"),
     "negative size": (lambda: num_kept(0.5, tensor([-3])), ValueError, "'sizes'.*-3 for graph 0"),
     "too large": (lambda: check_positive_int(9, "k", maximum=8), ValueError, "'k'.*most 8 .got 9"),
-    "bool": (lambda: check_bool(1, "cached"), TypeError, "'cached' must be a bool .got 1"),
+    "bool": (lambda: check_bool(1, "flag"), TypeError, "'flag' must be a bool .got 1"),
     "memory": (lambda: check_memory(2**60, "n", 7), ValueError, "'n' asks for .* GiB.*got 7"),
     "sparse": (lambda: check_tensor(SQUARE.to_sparse(), "x"), TypeError, "'x'.*torch.sparse_coo"),
     "generator": (lambda: check_generator(3), TypeError, "'generator'.*3"),
@@ -120,11 +118,6 @@ CALLS = {
         lambda: SegmentationMetrics(2, class_names="ab"),
         TypeError,
         "'class_names'.*'ab'",
-    ),
-    "hierarchy": (
-        lambda: GraphUNetAutoEncoder(2, 4, depth=1).decode(SQUARE, 3),
-        TypeError,
-        "'hierarchy' must be a Hierarchy of 1 poolings.*3",
     ),
     "critic": (
         lambda: fit_critic(torch.nn.Linear(1, 1), lambda: (TWO, TWO), 1),
@@ -136,8 +129,6 @@ CALLS = {
         ValueError,
         "'logits' must not hold NaN",
     ),
-    "xs": (lambda: HierarchicalReadout()(SQUARE, [None]), TypeError, "'xs' must be a list"),
-    "no level": (lambda: HierarchicalReadout()([], []), ValueError, "'xs' must hold a level"),
     "scales": (lambda: supervised(scales=3), TypeError, "'scales'.*int"),
     "labels shape": (lambda: supervised(zeros(3).long()), ValueError, r"'target'.*\[2\] .got \[3"),
     "labels dtype": (lambda: supervised(TWO), TypeError, "'target'.*float32"),

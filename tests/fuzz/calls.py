@@ -9,20 +9,19 @@ import torch
 from torch_geometric.nn import SAGEConv
 
 from pyg_gunet import (
-    Adjacency,
     GPool,
     GraphUNet,
-    GraphUNetAutoEncoder,
-    HierarchicalReadout,
     SegmentationUNet,
-    WalkAdjacency,
     sampled_two_hop,
     spread,
     validation,
 )
-from pyg_gunet.functional.connect import induced, two_hop
+from pyg_gunet.functional.connect import contract, induced, two_hop
 from pyg_gunet.functional.select import num_kept, topk
+from pyg_gunet.graph.adjacency import Adjacency
+from pyg_gunet.graph.walk import Walk
 from tests.fuzz.calls_data import data_calls
+from tests.fuzz.calls_models import model_calls
 from tests.fuzz.calls_more import critic_calls, divergence_calls, score_calls
 from tests.fuzz.calls_up import up_calls
 from tests.fuzz.engine import Call
@@ -52,6 +51,7 @@ POOL: dict[str, tuple[Any, Any]] = {
     "in_channels": (F, channels),
     "ratio": (0.5, ratios()),
     "select": ("topk", choices()),
+    "reduce": ("keep", choices()),
     "connect": ("induced", choices()),
     "gate": (None, choices(optional=True)),
     "min_score": (None, numbers(optional=True)),
@@ -68,24 +68,12 @@ UNET: dict[str, tuple[Any, Any]] = {
     "act": ("relu", anything(None, "", "no such act", 3, [], b"relu")),
     "conv": (None, callables),
     "select": ("topk", choices()),
+    "reduce": ("keep", choices()),
     "connect": ("two_hop", choices()),
-    "gate": (None, choices(optional=True)),
+    "lift": ("zero", choices()),
     "norm": (None, anything("", "no such norm", 3, [], b"x", optional=True)),
     "dropout": (0.0, numbers(0.0, 0.999999)),
-    "max_products": (None, limits),
-    "max_degree": (32, ints(1)),
-    "cached": (False, flags()),
-    "quantiles": (None, ints(1, optional=True)),
-}
-UNET_MORE = {
-    "residual": ("input", choices()),
-    "stem": (False, flags()),
-    "input_dropout": (0.0, numbers(0.0, 0.999999)),
-    "node_dropout": (0.0, numbers(0.0, 0.999999)),
-    "edge_dropout": (0.0, numbers(0.0, 0.999999)),
-    "propagate": (2, ints(0)),
-    "teleport": (0.1, numbers(0.0, 1.0)),
-    "mix": (2, ints(0)),
+    "pool": (None, anything(3, "no such", [], lambda c, r: None, lambda: None, optional=True)),
 }
 GRAPH = {
     "x": (X, features),
@@ -117,6 +105,7 @@ def all_calls() -> list[Call]:
     return [
         *selection_calls(),
         *network_calls(),
+        *model_calls(UNET, WEIGHTED),
         *up_calls(),
         *score_calls(),
         *divergence_calls(),
@@ -185,6 +174,11 @@ def selection_calls() -> list[Call]:
             lambda: induced,
             {**without(CONNECT, "edge_weight"), "edge_attr": (WEIGHT, wide)},
         ),
+        Call(
+            "contract",
+            lambda: contract,
+            {**without(CONNECT, "edge_weight"), "edge_attr": (WEIGHT, wide)},
+        ),
         Call("two_hop", lambda: two_hop, {**CONNECT, "max_products": (None, limits)}),
         Call(
             "sampled_two_hop",
@@ -200,7 +194,7 @@ def selection_calls() -> list[Call]:
                     "dtype": (torch.float32, anything(torch.int64, "float32", 3, torch.bool)),
                 },
             )
-            for kind in (Adjacency, WalkAdjacency)
+            for kind in (Adjacency, Walk)
         ],
         *[
             Call(
@@ -208,7 +202,7 @@ def selection_calls() -> list[Call]:
                 lambda kind=kind: kind.from_edge_index(EDGES, WEIGHT, N).pool,
                 {"perm": (PERM, perms)},
             )
-            for kind in (Adjacency, WalkAdjacency)
+            for kind in (Adjacency, Walk)
         ],
     ]
 
@@ -231,62 +225,8 @@ def network_calls() -> list[Call]:
         Call("GPool.min_score", once(GPool, F, min_score=0.1), GRAPH),
         Call("GPool.two_hop", once(GPool, F, connect="two_hop"), walks),
         Call("GPool.sampled", once(GPool, F, connect="sampled"), walks),
-        Call(
-            "HierarchicalReadout",
-            lambda: HierarchicalReadout,
-            {
-                "reduce": (
-                    ("mean", "max"),
-                    anything("mean", ("median",), (), ("max", "max"), 3, (1,)),
-                ),
-                "combine": ("cat", choices()),
-            },
-        ),
-        Call(
-            "HierarchicalReadout.forward",
-            HierarchicalReadout,
-            {
-                "xs": (
-                    [X, X[:4]],
-                    anything(X, [X], [], None, 3, [X, None], [X[0], X[:4]], [X, "x"]),
-                ),
-                "batches": (
-                    [BATCH, BATCH[::2]],
-                    anything(
-                        None,
-                        [BATCH],
-                        [BATCH, BATCH],
-                        "ab",
-                        3,
-                        [BATCH.float(), BATCH[::2]],
-                        [BATCH.flip(0), BATCH[::2]],
-                        [BATCH - 1, BATCH[::2]],
-                    ),
-                ),
-                "batch_size": (2, ints(2, extra=(1, 0), optional=True)),
-            },
-            parts=("batch",),
-        ),
+        Call("GPool.contract", once(GPool, F, connect="contract", reduce="mean"), scored),
         Call("GraphUNet", lambda: GraphUNet, {**UNET, "out_channels": (2, channels)}),
-        Call(
-            "GraphUNet.readout",
-            lambda: GraphUNet,
-            {
-                "in_channels": (F, channels),
-                "hidden_channels": (4, channels),
-                "out_channels": (2, ints(1, extra=(2**31 - 1,))),
-                "depth": (1, channels),
-                "readout": (
-                    "cat",
-                    anything("mean", 3, [], b"cat", HierarchicalReadout, optional=True),
-                ),
-            },
-        ),
-        Call(
-            "GraphUNet.readout.forward",
-            once(GraphUNet, F, 4, 2, 2, readout="sum"),
-            {**WEIGHTED, "batch_size": (2, ints(2, extra=(1, 0), optional=True))},
-        ),
         Call(
             "GraphUNet.sum_res",
             lambda: GraphUNet,
@@ -295,8 +235,7 @@ def network_calls() -> list[Call]:
                 "hidden_channels": (4, channels),
                 "out_channels": (2, ints(1, extra=(2**31 - 1,))),
                 "depth": (1, channels),
-                "sum_res": (True, flags()),
-                **UNET_MORE,
+                "sum_res": (True, flags(optional=True)),
             },
         ),
         *[
@@ -305,10 +244,22 @@ def network_calls() -> list[Call]:
                 once(GraphUNet, F, 4, 2, 2, connect=connect),
                 WEIGHTED,
             )
-            for connect in ("two_hop", "induced", "walk", "sampled", "auto")
+            for connect in ("two_hop", "induced", "contract", "walk", "sampled")
         ],
         Call("GraphUNet.conv", once(GraphUNet, F, 4, 2, 2, conv=SAGEConv), GRAPH),
-        Call("GraphUNet.encode", once(GraphUNet, F, 4, 2, 2, method="encode"), WEIGHTED),
+        Call("GraphUNet.states", once(GraphUNet, F, 4, 2, 2, method="states"), WEIGHTED),
+        *[
+            Call(
+                f"{kind.__name__}.prepare",
+                once(kind, F, 4, 3, 2, method="prepare"),
+                {
+                    "edge_index": (EDGES, edges),
+                    "edge_weight": (WEIGHT, weights),
+                    "num_nodes": (N, ints(0, extra=(7, 2**31 - 1), optional=True)),
+                },
+            )
+            for kind in (GraphUNet, SegmentationUNet)
+        ],
         Call(
             "SegmentationUNet",
             lambda: SegmentationUNet,
@@ -323,56 +274,6 @@ def network_calls() -> list[Call]:
             "SegmentationUNet.scales",
             once(SegmentationUNet, F, 4, 3, 2, multi_scale=True, method="scales"),
             WEIGHTED,
-        ),
-        Call(
-            "GraphUNetAutoEncoder",
-            lambda: GraphUNetAutoEncoder,
-            {
-                **without(UNET, "quantiles"),
-                "latent_channels": (None, ints(1, optional=True)),
-                "skip": ("none", choices()),
-                "fill": ("zero", choices()),
-                "loss_fn": ("mse", choices()),
-                "gamma": (2.0, numbers(1.0)),
-                "edge_decoder": (None, anything(3, "inner", [], optional=True)),
-            },
-        ),
-        Call("GraphUNetAutoEncoder.forward", once(GraphUNetAutoEncoder, F, 4, depth=2), WEIGHTED),
-        Call(
-            "GraphUNetAutoEncoder.encode",
-            once(GraphUNetAutoEncoder, F, 4, depth=2, connect="walk", method="encode"),
-            WEIGHTED,
-        ),
-        Call(
-            "GraphUNetAutoEncoder.embed",
-            once(GraphUNetAutoEncoder, F, 4, depth=2, method="embed"),
-            {
-                **WEIGHTED,
-                "level": ("nodes", choices()),
-                "propagate": (2, ints(0)),
-                "teleport": (0.1, numbers(0.0, 1.0)),
-            },
-        ),
-        Call(
-            "GraphUNetAutoEncoder.loss",
-            once(GraphUNetAutoEncoder, F, 4, depth=2, method="loss"),
-            {
-                "x_hat": (X, tensors(dtypes="float", columns=True)),
-                "x": (X, tensors(dtypes="float", columns=True)),
-                "mask": (BATCH == 0, tensors(dtypes="bool", optional=True)),
-            },
-        ),
-        Call(
-            "GraphUNetAutoEncoder.edge_loss",
-            once(GraphUNetAutoEncoder, F, F, depth=2, method="edge_loss"),
-            {
-                "h": (X, tensors(dtypes="float", rows=False, columns=False)),
-                "pos_edge_index": (EDGES, edges),
-                "neg_edge_index": (
-                    EDGES.flip(0),
-                    tensors(dtypes="int", low=0, high=N, optional=True),
-                ),
-            },
         ),
     ]
     return calls

@@ -71,7 +71,7 @@ def data_calls() -> list[Call]:
 
 def picture_calls() -> list[Call]:
     symmetric = torch.cat([EDGES, EDGES.flip(0)], dim=1)
-    _, hierarchy = GraphUNet(2, 4, 2, depth=1).encode(torch.rand(N, 2), symmetric, BATCH)
+    _, hierarchy = GraphUNet(2, 4, 2, depth=1).states(torch.rand(N, 2), symmetric, BATCH)
     drawn = {"hierarchy": (hierarchy, anything(None, 3, "x", [], torch.ones(2)))}
     return [
         Call(

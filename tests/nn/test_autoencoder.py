@@ -297,9 +297,9 @@ def test_loss_refuses(args, error, match):
 
 def test_edge_loss_and_decoder():
     graph = random_graph(20, 60, loops=False)
-    model = awake(GraphUNetAutoEncoder(3, 4, depth=2))
+    model = awake(GraphUNetAutoEncoder(3, 4, depth=2).double())
     assert isinstance(model.edge_decoder, pyg.InnerProductDecoder)
-    h = model.embed(torch.randn(20, 3), graph.edge_index)
+    h = model.embed(torch.randn(20, 3, dtype=torch.float64), graph.edge_index)
     negative = torch.randint(20, (2, 15))
     out = model.edge_loss(h, graph.edge_index, negative)
     positive = model.edge_decoder(h, graph.edge_index, sigmoid=True)
