@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 # "fixed" lets the graph alone choose (quantiles=1); "propagate" is that with
-# GUnpool(fill="propagate").
+# GUnpool("propagate").
 OURS = ("gpool-topk", "gpool-spread", "gpool-spread-fixed", "gpool-spread-propagate")
 SPARSE_PEERS = ("pyg-topk", "pyg-sag", "random", "ndp", "kmis", "graclus")
 DENSE_PEERS = ("mincut", "diffpool", "lapool", "nmf")
@@ -72,7 +72,7 @@ class Place(torch.nn.Module):
         else:
             out, edge_index, weight, _, perm, _ = self.layer(x, edge_index, weight)
         kept = Adjacency(edge_index, weight.detach(), None, perm.numel())
-        wide = adjacency.edge_index if self.unpool.fill != "zero" else None
+        wide = adjacency.edge_index if self.unpool.lift != "zero" else None
         return Pooled(out, kept, lambda h: self.unpool(h, perm, size, wide), 0.0, perm)
 
 

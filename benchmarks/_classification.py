@@ -14,12 +14,25 @@ from typing import Any
 
 from _common import record, table
 
+from pyg_gunet import GPool
+
 FIELDS = ("name", "system", "config", "seed", "val", "val_loss", "epoch", "test", "seconds")
 SEARCH = 1000  # the first seed of the search; test seeds count from 0
 
 Config = dict[str, Any]
 Row = dict[str, float | None]
 Train = Callable[[str, Config, int, bool], Row]
+
+
+def levels(words: str, still: bool) -> Config:
+    """The arguments of a :class:`GraphUNet` for ``"select, reduce, connect, lift"``. Where `still`,
+    spread selection reads the graph alone, and levels can be prepared."""
+    select, reduce, connect, lift = words.split(", ")
+    options = {"select": select, "reduce": reduce, "connect": connect}
+    made: Config = {**options, "lift": lift}
+    if still and select == "spread":
+        made["pool"] = lambda channels, ratio: GPool(channels, ratio, quantiles=1, **options)
+    return made
 
 
 class Runs:

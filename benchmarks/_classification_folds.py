@@ -19,7 +19,7 @@ from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 from torch_geometric.loader import DataLoader
 
-from pyg_gunet.datasets import load
+from pyg_gunet.data import load
 
 EPOCHS, PATIENCE, BATCH, LR = 100, 25, 64, 0.01
 FIELDS = (

@@ -7,11 +7,19 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch_geometric.nn import GCN, GIN, MLP, GCNConv, GraphConv, TopKPooling
+from torch_geometric.nn import (
+    GCN,
+    GIN,
+    MLP,
+    GCNConv,
+    GraphConv,
+    JumpingKnowledge,
+    MultiAggregation,
+    TopKPooling,
+)
 from torch_geometric.nn import GraphUNet as PyGGraphUNet
 
-from pyg_gunet import GraphUNet
-from pyg_gunet.nn.readout import HierarchicalReadout
+from pyg_gunet import GraphUNet, HierarchicalReadout, OfficialGraphUNet
 
 HIDDEN = 32
 Config = dict[str, Any]
@@ -24,10 +32,10 @@ class Flat(torch.nn.Module):
     def __init__(self, body: torch.nn.Module, classes: int, dropout: float) -> None:
         super().__init__()
         self.body, self.dropout = body, dropout
-        self.readout = HierarchicalReadout()
+        self.aggregate = MultiAggregation(["mean", "max", "sum"])
+        self.join = JumpingKnowledge("cat")
         levels = len(body.up) + 1 if isinstance(body, FlatUNet) else 1
-        size = self.readout.out_channels([HIDDEN] * levels)
-        self.mlp = MLP([size, HIDDEN, classes], dropout=dropout, norm=None)
+        self.mlp = MLP([3 * HIDDEN * levels, HIDDEN, classes], dropout=dropout, norm=None)
 
     def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor, size: int) -> Tensor:
         if isinstance(self.body, FlatUNet):
@@ -36,7 +44,7 @@ class Flat(torch.nn.Module):
             xs = [self.body(x, edge_index, batch).relu()]
         else:
             xs = [self.body(x, edge_index)]
-        vector = self.readout(xs, [batch] * len(xs), size)
+        vector = self.join([self.aggregate(x, batch, dim_size=size) for x in xs])
         return self.mlp(F.dropout(vector, self.dropout, self.training))
 
 
@@ -92,23 +100,31 @@ class TopKHierarchy(torch.nn.Module):
         sizes = [features] + [HIDDEN] * depth
         self.convs = torch.nn.ModuleList(GraphConv(i, HIDDEN) for i in sizes[:-1])
         self.pools = torch.nn.ModuleList(TopKPooling(HIDDEN, ratio) for _ in range(depth))
-        self.readout = HierarchicalReadout(("max", "mean"), "sum")
+        self.aggregate = MultiAggregation(["max", "mean"])
         self.mlp = MLP([2 * HIDDEN, HIDDEN, HIDDEN // 2, classes], dropout=p, norm=None)
 
     def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor, size: int) -> Tensor:
-        xs, batches = [], []
+        read = []
         for conv, pool in zip(self.convs, self.pools):
             x = conv(x, edge_index).relu()
             x, edge_index, _, batch, _, _ = pool(x, edge_index, None, batch)
-            xs.append(x)
-            batches.append(batch)
-        return self.mlp(self.readout(xs, batches, size))
+            read.append(self.aggregate(x, batch, dim_size=size))
+        return self.mlp(AddUp()(read))
+
+
+class AddUp(torch.nn.Module):
+    """Read-outs of levels, added up as in Cangea et al. 2018."""
+
+    def forward(self, xs: list[Tensor]) -> Tensor:
+        return torch.stack(xs).sum(0)
 
 
 class Ours(torch.nn.Module):
-    def __init__(self, features: int, classes: int, **options: Any) -> None:
+    def __init__(self, net: GraphUNet, classes: int, added: bool = False) -> None:
         super().__init__()
-        self.net = GraphUNet(features, HIDDEN, classes, **{"readout": "cat", **options})
+        self.net = HierarchicalReadout(net, classes, mode="max" if added else "cat")
+        if added:
+            self.net.join = AddUp()  # of the same width as a maximum
 
     def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor, size: int) -> Tensor:
         return self.net(x, edge_index, batch, batch_size=size)
@@ -126,7 +142,7 @@ def make(system: str, config: Config, features: int, classes: int) -> torch.nn.M
     options = {k: v for k, v in config.items() if k not in ("depth", "dropout", "ratio")}
     if options.pop("flat", False):
         return Flat(FlatUNet(features, HIDDEN, HIDDEN, depth, p), classes, p)
-    if options.pop("finest", False):
-        net = GraphUNet(features, HIDDEN, HIDDEN, depth, ratio, dropout=p, **options)
-        return Flat(net, classes, p)
-    return Ours(features, classes, depth=depth, pool_ratios=ratio, dropout=p, **options)
+    readout = options.pop("readout", "cat")
+    kind = OfficialGraphUNet if options.pop("official", False) else GraphUNet
+    net = kind(features, HIDDEN, HIDDEN, depth, ratio, dropout=p, **options)
+    return Flat(net, classes, p) if readout == "finest" else Ours(net, classes, readout == "sum")

@@ -11,23 +11,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import _mi_default as new
 import _mi_tasks as mi
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributions import Normal, kl_divergence
 
-from pyg_gunet.functional.divergence import (
+from pyg_gunet.critic import (
     Estimate,
-    dense_pairs,
-    kl_diagonal_gaussian,
-    pair_readout,
-    two_sample_readout,
-)
-from pyg_gunet.nn.critic import (
     KLCritic,
     MutualInformationCritic,
     TelescopingCritic,
+    dense_pairs,
     fit_critic,
+    pair_readout,
+    two_sample_readout,
 )
 
 READOUTS = ("classifier", "dv", "nwj", "smile", "infonce")
@@ -61,6 +60,14 @@ class Case:
     def owns(self, system: str) -> bool:
         """Whether a stored reading is of this case, where several cases share a name."""
         return not self.systems or system in self.systems
+
+
+DOUBTFUL = ("no overlap", "y = x", "64 pairs in 20 dimensions", "heavy tails")
+
+
+def rows(run: Callable[[int, bool], Iterator[new.Row]]) -> Callable[[int, bool], Iterator[Reading]]:
+    """Plain tuples as readings."""
+    return lambda seed, quick: (Reading(*row) for row in run(seed, quick))
 
 
 def _reading(system: str, truth: float, read: Estimate, seconds: float = 0.0) -> Reading:
@@ -185,9 +192,10 @@ def kl_scaled(seed: int, quick: bool) -> Iterator[Reading]:
     fit_critic(critic, sample, 40 if quick else 1000, val=[sample(20_000)])
     seconds = time.process_time() - start
     p, q = sample(20_000)
-    zero, wide = torch.zeros(10), torch.full((10,), 4.0).log()
+    sides = Normal(torch.zeros(10), 2.0), Normal(torch.zeros(10), 1.0)
     for direction in ("forward", "reverse"):
-        truth = float(kl_diagonal_gaussian(zero, wide, direction=direction))
+        first, second = sides if direction == "forward" else sides[::-1]
+        truth = float(kl_divergence(first, second).sum())
         read = critic.estimate(p, q, direction=direction)
         yield _reading(f"classifier, {direction}", truth, read, seconds)
 
@@ -399,6 +407,35 @@ def cases(mist: str | None) -> list[Case]:
         out.append(Case("nodes", name, nodes(rho), (limit,)))
     within = (("classifier", "within", (0.05,)),)
     out.append(Case("nodes", "independent, graph sizes {5, 50}", sizes, within))
+    for name in new.INTERVALS:
+        out.append(
+            Case(
+                "intervals",
+                f"intervals of trained estimates: {name}",
+                rows(new.interval(name)),
+                (("held", "between", (0.90, 0.98)),),
+            )
+        )
+    out.append(
+        Case(
+            "verdicts",
+            "to be flagged",
+            rows(new.doubtful),
+            tuple((s, "min", (1.0,)) for s in DOUBTFUL),
+        )
+    )
+    out.append(Case("verdicts", "easy", rows(new.easy), (("flagged of 8", "max", (0.4,)),)))
+    for make in new.FAMILIES:
+        for d in (1, 3):
+            limits = (
+                ("MI 6: estimate_mi", "within", (0.3,)),
+                ("MI 10: estimate_mi", "within", (1.0,)),
+            )
+            name = f"{make(2.0, d).name}, d={d}"
+            out.append(Case("families", name, rows(new.family(make, d)), limits))
+    for task in mi.tasks():
+        systems = ("estimate_mi", "KSG")
+        out.append(Case("default", task.name, rows(new.default(task)), systems=systems))
     for task in mi.tasks():
         for system in ("critic", "Gaussian base", "telescoping"):
             own = ("classifier",) if system == "critic" else (system,)

@@ -16,7 +16,7 @@ import torch
 from scipy.special import digamma, gammaln, ndtr
 from torch import Tensor
 
-from pyg_gunet.functional.divergence import gaussian_mutual_information
+from pyg_gunet.critic import gaussian_mutual_information
 
 Pair = tuple[Tensor, Tensor]
 

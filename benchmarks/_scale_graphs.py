@@ -23,16 +23,3 @@ def large_graph(num_nodes: int, num_edges: int) -> Tensor:
 def make_graph(num_nodes: int, num_edges: int) -> Tensor:
     make = large_graph if num_edges > 4_000_000 else heavy_tailed
     return make(num_nodes, num_edges)
-
-
-def auto_graphs(n: int, degrees: tuple[int, ...]) -> dict[str, Tensor]:
-    """A lattice and random graphs of even and of heavy-tailed degrees, of about n nodes."""
-    side = int(n**0.5)
-    grid = torch.arange(side * side).view(side, side)
-    across = torch.stack([grid[:, :-1].reshape(-1), grid[:, 1:].reshape(-1)])
-    down = torch.stack([grid[:-1].reshape(-1), grid[1:].reshape(-1)])
-    graphs = {"grid": torch.cat([across, down, across.flip(0), down.flip(0)], dim=1)}
-    for degree in degrees:
-        graphs[f"uniform degree {degree}"] = heavy_tailed(n, degree * n, exponent=50.0)
-        graphs[f"heavy-tailed degree {degree}"] = heavy_tailed(n, degree * n)
-    return graphs

@@ -20,7 +20,9 @@ from _segmentation_rows import append, read
 from torch import Tensor
 from torch_geometric.nn import GCN, MLP, GraphUNet, SAGEConv
 
-from pyg_gunet.datasets import load, split_indices
+from pyg_gunet import GPool
+from pyg_gunet.data import load
+from pyg_gunet.data.dataset import split_indices
 from pyg_gunet.metrics import SegmentationMetrics
 from pyg_gunet.nn.segmentation import SegmentationUNet
 
@@ -78,7 +80,7 @@ BOTH: dict[str, Any] = {
     "conv": lambda i, o: SAGEConv(i, o, aggr=["mean", "max"]),
     "norm": "batch",
     "sum_res": False,
-    "quantiles": 1,
+    "pool": lambda c, r: GPool(c, r, select="spread", connect="two_hop", quantiles=1),
 }
 SYSTEMS: dict[str, Callable[[], torch.nn.Module]] = {
     "MLP on the pixel": lambda: _OnNodes(MLP([3, HIDDEN, HIDDEN, CLASSES])),

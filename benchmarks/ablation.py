@@ -33,11 +33,11 @@ from _classification import Config, Row, Runs, run_all
 from _classification_folds import EPOCHS as GRAPH_EPOCHS
 from _classification_folds import cross_validate, fold_table, graph_set, read_rows
 from _classification_graphs import FlatUNet
-from _classification_nodes import EPOCHS, SHARED, citation_graph, train
+from _classification_nodes import SHARED, Prepared, Protocol, citation_graph, train
 from _common import parser, write_json
 from torch_geometric.data import Data
 
-from pyg_gunet import GraphUNet
+from pyg_gunet import GraphUNet, OfficialGraphUNet
 
 RESULTS = Path(__file__).parent / "results"
 PARTS: dict[str, dict[str, Any]] = {
@@ -45,13 +45,13 @@ PARTS: dict[str, dict[str, Any]] = {
     "no gPool": {"flat": True},
     "induced": {"connect": "induced"},
     "walk": {"connect": "walk"},
-    "no skips": {"residual": "none"},
-    "skips after, stem": {"residual": "output", "stem": True},
+    "no skips": {"sum_res": None},
+    "skips after, stem": {"official": True},
     "spread": {"select": "spread"},
 }
 READOUTS: dict[str, dict[str, Any]] = {
     "read-out added up": {"readout": "sum"},
-    "read-out of the finest": {"finest": True},
+    "read-out of the finest": {"readout": "finest"},
 }
 FIXED = {"drop": "entries", "edge_dropout": 0.0, "consistent": False}
 NODE_GRID = [
@@ -69,7 +69,8 @@ def make(part: str, config: Config, data: Data) -> torch.nn.Module:
     sizes = data.num_features, HIDDEN, int(data.y.max()) + 1, DEPTH
     if own.pop("flat", False):
         return FlatUNet(*sizes, dropout=config["dropout"], cached=True)
-    return GraphUNet(*sizes, RATIO, dropout=config["dropout"], cached=True, **own)
+    kind = OfficialGraphUNet if own.pop("official", False) else GraphUNet
+    return Prepared(kind(*sizes, RATIO, dropout=config["dropout"], **own), data)
 
 
 def nodes(args: Any, path: Path) -> tuple[str, list[dict[str, Any]]]:
@@ -79,7 +80,7 @@ def nodes(args: Any, path: Path) -> tuple[str, list[dict[str, Any]]]:
     def run(part: str, config: Config, seed: int, final: bool) -> Row:
         assert data is not None
         model = functools.partial(make, part, config, data)
-        return train(data, model, config, seed, 3 if args.quick else EPOCHS, final)
+        return train(data, model, config, seed, final, Protocol(3) if args.quick else Protocol())
 
     runs = Runs(path, name, None if data is None else run, args.budget)
     grid, stages = (NODE_GRID[:1], ((1, 1),)) if args.quick else (NODE_GRID, STAGES)

@@ -9,11 +9,11 @@ Columns: zero, the word's mean, PCA by expectation maximisation with the hidden 
 (training and validation entries are both known to it; as many components as ours has latent floats
 per node; its number of iterations is chosen on the validation entries), the mean of the neighbours,
 a GAE with a feature decoder (two convolutions to as many latent floats, a perceptron back), and
-`GraphUNetAutoEncoder` without skips, whose latent lies on a quarter of the nodes and has as many
-floats per input node; with dropped nodes at zero on the way up, the default, and with
-`fill='propagate'`. The networks have one grid (dropout, and the share of known entries that
-a training step leaves out); its best configuration by validation error on a seed of the search
-(1000) goes to the seeds of the table. A run's epoch is that of best validation error.
+`GraphUNetAutoEncoder`, whose latent lies on a quarter of the nodes and has as many floats per input
+node: with contracted levels and interpolation, the default, and with two-hop levels that lift by
+zeros, as in the paper, and by propagation. The networks have one grid (dropout, and the share of
+known entries that a training step leaves out); its best configuration by validation error on a seed
+of the search (1000) goes to the seeds of the table. A run's epoch is that of best validation error.
 
 Runs are lines of the CSV file and are not repeated: start again to resume.
 
@@ -42,7 +42,7 @@ from torch_geometric.nn import GCN, MLP
 from torch_geometric.utils import scatter
 
 from pyg_gunet import GraphUNetAutoEncoder
-from pyg_gunet.datasets import load
+from pyg_gunet.data import load
 from pyg_gunet.train.baselines import pca_em
 
 RESULTS = Path(__file__).parent / "results" / "feature_reconstruction.csv"
@@ -54,7 +54,12 @@ GRID = [
     {"dropout": dropout, "left_out": share}
     for dropout, share in itertools.product((0.2, 0.5), (0.15, 0.5))
 ]
-SYSTEMS = ("zero", "mean", "neighbours", "PCA", "GAE", "ours", "ours: propagate")
+OURS: dict[str, dict[str, str]] = {
+    "ours": {},
+    "ours: two_hop, zero": {"connect": "two_hop", "lift": "zero"},
+    "ours: two_hop, propagate": {"connect": "two_hop", "lift": "propagate"},
+}
+SYSTEMS = ("zero", "mean", "neighbours", "PCA", "GAE", *OURS)
 
 
 class GAEFeatures(torch.nn.Module):
@@ -148,11 +153,10 @@ def run(
     else:
         p = config["dropout"]
         model: torch.nn.Module = GAEFeatures(x.size(1), p)
-        if system.startswith("ours"):
-            fill = "zero" if system == "ours" else "propagate"
-            model = GraphUNetAutoEncoder(
-                x.size(1), 128, 4 * FLOATS, 2, 0.5, skip="none", dropout=p, fill=fill, cached=True
-            )
+        if system in OURS:
+            words = OURS[system]
+            model = GraphUNetAutoEncoder(x.size(1), 128, 4 * FLOATS, 2, 0.5, dropout=p, **words)
+            edge_index = model.prepare(edge_index, num_nodes=x.size(0))
         guess, epoch = learn(model, x, edge_index, seen, val, epochs, config["left_out"])
     # The final PCA has read the validation entries: what it was chosen by is the value before.
     error = errors[epoch] if system == "PCA" else float((guess - x)[val].square().mean())

@@ -8,8 +8,8 @@ or 0.5), width (32), optimiser, epochs and patience.
 
 Systems: GCN and GIN without pooling, mean, maximum and sum over their output; PyG's GraphUNet with
 the same read-out; PyG's TopKPooling as in its example (mean and maximum per level, added up, as in
-Cangea et al. 2018); and `GraphUNet(readout='cat')` of this package, which reads mean, maximum and
-sum off every level, per selection and connectivity. `ours` takes in each fold the one of these four
+Cangea et al. 2018); and this package's `HierarchicalReadout` of a `GraphUNet`: mean, maximum and
+sum of every level, per selection and connectivity. `ours` takes in each fold the one of these four
 that is best on the validation split. Figures are means and deviations over folds.
 
 A line of the CSV file is one fold of one system; none is repeated: start again to resume. `--seeds`

@@ -7,7 +7,7 @@ hidden nodes replaced, dropout 0.2), but for: width 256; words as 0 and 1, in pl
 1, of which less was learnt in so few steps (by the validation nodes); and 200 steps at most.
 
 The probe is multinomial logistic regression on the public split, on embeddings over their standard
-deviation, as they are and after ten steps of personalised PageRank (``embed(propagate=10)``). The
+deviation, as they are and after ten steps of personalised PageRank. The
 validation nodes choose, for every system alike: the probe's epoch, with or without PageRank, the
 training step (probed before training and every 20 steps; three probes without a better validation
 accuracy, ties by loss, end it), and the connectivity of `ours`.
@@ -40,9 +40,8 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.nn import APPNP, GATConv
 
-from pyg_gunet import GraphUNetAutoEncoder
-from pyg_gunet.datasets import load
-from pyg_gunet.nn.mask import MaskDecoder
+from pyg_gunet import GraphUNet, MaskedAutoEncoder
+from pyg_gunet.data import load
 from pyg_gunet.train.probe import probe
 
 RESULTS = Path(__file__).parent / "results" / "masked_autoencoding.csv"
@@ -72,43 +71,27 @@ class Plain(torch.nn.Module):
 
     def __init__(self, features: int, hidden: int) -> None:
         super().__init__()
+        self.in_channels = features
         self.convs = torch.nn.ModuleList([attention(features, hidden), attention(hidden, hidden)])
-        self.mask_decoder = MaskDecoder(features, hidden, attention, MASK, REPLACE)
 
-    def embed(self, x: Tensor, edge_index: Tensor) -> Tensor:
+    def forward(self, x: Tensor, edge_index: Tensor, *_: None) -> Tensor:
         for conv in self.convs:
             x = torch.nn.functional.dropout(x, 0.2, self.training)
             x = torch.nn.functional.elu(conv(x, edge_index))
         return x
 
-    def masked(self, x: Tensor, edge_index: Tensor) -> tuple[Tensor, Tensor]:
-        seen, mask = self.mask_decoder.hide(x)
-        h = self.mask_decoder.hide_again(self.embed(seen, edge_index), mask)
-        return self.mask_decoder.conv(h, edge_index), mask
-
-    def loss(self, x_hat: Tensor, x: Tensor, mask: Tensor) -> Tensor:
-        cosine = torch.nn.functional.cosine_similarity(x_hat[mask], x[mask], dim=-1)
-        return (1 - cosine).pow(GAMMA).mean()
-
 
 def make(system: str, features: int, hidden: int) -> torch.nn.Module:
     if system == "words":
         return Words()
-    if system == "plain GNN":
-        return Plain(features, hidden)
-    return GraphUNetAutoEncoder(
-        features,
-        hidden,
-        depth=1,
-        skip="sum",
-        conv=attention,
-        connect="two_hop" if system == "ours: two_hop" else "induced",
-        dropout=0.2,
-        loss_fn="sce",
-        gamma=GAMMA,
-        mask=MASK,
-        replace=REPLACE,
+    connect = "two_hop" if system == "ours: two_hop" else "induced"
+    net = GraphUNet(
+        features, hidden, hidden, 1, act="elu", connect=connect, conv=attention, dropout=0.2
     )
+    model = MaskedAutoEncoder(net, MASK, REPLACE, GAMMA, attention)
+    if system == "plain GNN":
+        model.model = Plain(features, hidden)
+    return model
 
 
 def train(
@@ -141,7 +124,7 @@ def train(
             return None
         torch.manual_seed(seed * 1_000_003 + step)  # a resumed run repeats an unbroken one
         model.train()
-        x_hat, mask = model.masked(data.x, data.edge_index)
+        x_hat, mask = model(data.x, data.edge_index)
         optimizer.zero_grad()
         model.loss(x_hat, data.x, mask).backward()
         optimizer.step()

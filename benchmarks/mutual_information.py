@@ -80,7 +80,7 @@ def summarize(rows: list[dict[str, Any]], seeds: int) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         if row["seed"] < seeds:
-            part = "tasks" if row["part"] == "peer" else row["part"]
+            part = "tasks" if row["part"] in ("peer", "default") else row["part"]
             groups[part, row["case"], row["system"]].append(row)
     out = []
     for (part, case, system), group in groups.items():
@@ -174,8 +174,8 @@ def report(entries: list[dict[str, Any]], all_cases: list[Case]) -> None:
         )
     if competing:
         wins = [min(group, key=lambda e: e["mse"])["system"] for group in competing.values()]
-        own = sum(not system.startswith("torch-mist") for system in wins)
-        print(f"\nLowest mean squared error per task; ours on {own} of {len(wins)}")
+        own = wins.count("estimate_mi")
+        print(f"\nLowest mean squared error per task; the default's on {own} of {len(wins)}")
         for name, group in competing.items():
             ranked = sorted(group, key=lambda e: e["mse"])
             places = ", ".join(f"{e['system']} {e['mse']:.5f}" for e in ranked[:4])

@@ -1,6 +1,7 @@
 """Node segmentation: speed of the scores, quality of the networks, border weights.
 
     python segmentation.py --name speed     # four scores against torchmetrics and numpy
+    python segmentation.py --name instances # panoptic quality and others against the peers present
     python segmentation.py --name graphs    # image to graph, and border weights
     python segmentation.py --name digits    # IoU on pixel graphs of digits, by network
     python segmentation.py --name nuclei --root DIR   # instances found with border weights
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from _common import parser, write_json
 
-CASES = ("speed", "graphs", "digits", "nuclei")
+CASES = ("speed", "instances", "graphs", "digits", "nuclei")
 
 
 def main() -> None:
@@ -31,6 +32,10 @@ def main() -> None:
         import _segmentation_speed as speed
 
         records += speed.run(args.quick, args.seeds or 5)
+    if args.name in (None, "instances"):
+        import _segmentation_instances as instances
+
+        records += instances.run(args.quick, args.seeds or 5)
     if args.name in (None, "graphs"):
         import _segmentation_graphs as graphs
 

@@ -18,12 +18,12 @@ import torch
 from _autoencoding_data import load, names
 from _common import parser, record, table, write_json
 
-from pyg_gunet import GraphUNetAutoEncoder
+from pyg_gunet import GPool, GraphUNetAutoEncoder
 
 CASES: dict[str, dict[str, Any]] = {
     "topk": {"select": "topk"},
-    "spread": {"select": "spread"},
-    "spread, quantiles=1": {"select": "spread", "quantiles": 1},
+    "spread": {"pool": lambda c, r: GPool(c, r, select="spread", connect="contract")},
+    "spread, quantiles=1": {"select": "spread"},
 }
 
 
@@ -39,8 +39,7 @@ def train(name: str, root: str | None, options: dict[str, Any], seed: int, steps
     best = torch.tensor(float("inf"))
     for _ in range(steps):
         optimizer.zero_grad()
-        z, hierarchy = model.encode(x, data.edge_index)
-        loss = model.loss(model.decode(z, hierarchy), x)
+        loss = model.loss(model(x, data.edge_index), x)
         loss.backward()
         optimizer.step()
         schedule.step()

@@ -21,7 +21,7 @@ from _common import parser, record, table, write_json
 from torch_geometric.data import Data
 
 from pyg_gunet import GraphUNet
-from pyg_gunet.datasets import load
+from pyg_gunet.data import load
 
 GRID = [
     {"dropout": dropout, "weight_decay": decay}
@@ -45,19 +45,19 @@ def train(data: Data, connect: str, config: dict[str, float], seed: int, epochs:
         act="elu",
         connect=connect,
         dropout=config["dropout"] / 2,
-        cached=True,
     )
+    graph = model.prepare(data.edge_index, num_nodes=data.num_nodes)
     optimizer = torch.optim.Adam(model.parameters(), LR, weight_decay=config["weight_decay"])
     best = (-1.0, -1.0)
     for _ in range(epochs):
         model.train()
         optimizer.zero_grad()
-        out = model(F.dropout(data.x, config["dropout"]), data.edge_index)
+        out = model(F.dropout(data.x, config["dropout"]), graph)
         F.cross_entropy(out[data.train_mask], data.y[data.train_mask]).backward()
         optimizer.step()
         model.eval()
         with torch.no_grad():
-            right = model(data.x, data.edge_index).argmax(dim=1) == data.y
+            right = model(data.x, graph).argmax(dim=1) == data.y
         val, test = (
             100 * float(right[mask].float().mean()) for mask in (data.val_mask, data.test_mask)
         )

@@ -5,7 +5,7 @@ import argparse
 import torch
 
 from pyg_gunet import GraphUNetAutoEncoder
-from pyg_gunet.datasets import load
+from pyg_gunet.data import load
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--root", default="data")

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from torch_geometric.nn import GCNConv
 
 from pyg_gunet import datasets
-from pyg_gunet.nn.critic import MutualInformationCritic
+from pyg_gunet.critic import MutualInformationCritic
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--root", default="data")

@@ -18,7 +18,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
 
-from pyg_gunet.nn.critic import KLCritic, fit_critic
+from pyg_gunet.critic import KLCritic, fit_critic
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--out", default="kl_forward_reverse.png")

@@ -6,7 +6,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyg_gunet.datasets import load
+    from pyg_gunet.critic import (
+        Estimate,
+        KLCritic,
+        MutualInformationCritic,
+        TelescopingCritic,
+        estimate_kl,
+        estimate_mi,
+        fit_critic,
+    )
+    from pyg_gunet.data import load
     from pyg_gunet.functional.interpolate import prolongation
     from pyg_gunet.functional.sampled import sampled_two_hop
     from pyg_gunet.functional.segmentation import (
@@ -19,17 +28,16 @@ if TYPE_CHECKING:
     )
     from pyg_gunet.functional.spread import spread
     from pyg_gunet.graph.level import Hierarchy, Level
-    from pyg_gunet.metrics import PartIoU, SegmentationMetrics
+    from pyg_gunet.metrics import (
+        BoundaryMetrics,
+        InstanceMetrics,
+        PartIoU,
+        SegmentationMetrics,
+        SuperpixelMetrics,
+    )
     from pyg_gunet.networks import draw_hierarchy, hierarchy_to_networkx
     from pyg_gunet.nn.autoencoder import GraphUNetAutoEncoder
-    from pyg_gunet.nn.critic import (
-        Estimate,
-        KLCritic,
-        MutualInformationCritic,
-        TelescopingCritic,
-        fit_critic,
-    )
-    from pyg_gunet.nn.loss import BorderWeightedCrossEntropy
+    from pyg_gunet.nn.loss import BorderWeightedCrossEntropy, DiceLoss, FocalLoss
     from pyg_gunet.nn.masked import MaskedAutoEncoder
     from pyg_gunet.nn.pool import GPool, GUnpool, PoolOutput
     from pyg_gunet.nn.readout import HierarchicalReadout
@@ -53,34 +61,41 @@ __version__ = "0.2.0"
 _HOME = {
     "BorderWeight": "pyg_gunet.transforms",
     "BorderWeightedCrossEntropy": "pyg_gunet.nn.loss",
+    "BoundaryMetrics": "pyg_gunet.metrics",
     "Coarsen": "pyg_gunet.transforms",
-    "Estimate": "pyg_gunet.nn.critic",
+    "DiceLoss": "pyg_gunet.nn.loss",
+    "Estimate": "pyg_gunet.critic",
+    "FocalLoss": "pyg_gunet.nn.loss",
     "GPool": "pyg_gunet.nn.pool",
     "GUnpool": "pyg_gunet.nn.pool",
     "GraphUNet": "pyg_gunet.nn.unet",
     "GraphUNetAutoEncoder": "pyg_gunet.nn.autoencoder",
     "HierarchicalReadout": "pyg_gunet.nn.readout",
     "Hierarchy": "pyg_gunet.graph.level",
-    "KLCritic": "pyg_gunet.nn.critic",
+    "InstanceMetrics": "pyg_gunet.metrics",
+    "KLCritic": "pyg_gunet.critic",
     "Level": "pyg_gunet.graph.level",
     "MaskedAutoEncoder": "pyg_gunet.nn.masked",
     "MixedGraphUNet": "pyg_gunet.nn.recipes",
-    "MutualInformationCritic": "pyg_gunet.nn.critic",
+    "MutualInformationCritic": "pyg_gunet.critic",
     "OfficialGraphUNet": "pyg_gunet.nn.recipes",
     "PartIoU": "pyg_gunet.metrics",
     "PoolOutput": "pyg_gunet.nn.pool",
     "SegmentationMetrics": "pyg_gunet.metrics",
     "SegmentationUNet": "pyg_gunet.nn.segmentation",
-    "TelescopingCritic": "pyg_gunet.nn.critic",
+    "SuperpixelMetrics": "pyg_gunet.metrics",
+    "TelescopingCritic": "pyg_gunet.critic",
     "ToGrid": "pyg_gunet.transforms",
     "ToSuperpixels": "pyg_gunet.transforms",
     "VariationalAutoEncoder": "pyg_gunet.nn.variational",
     "confusion_matrix": "pyg_gunet.functional.segmentation",
     "draw_hierarchy": "pyg_gunet.networks",
-    "fit_critic": "pyg_gunet.nn.critic",
+    "estimate_kl": "pyg_gunet.critic",
+    "estimate_mi": "pyg_gunet.critic",
+    "fit_critic": "pyg_gunet.critic",
     "frequency_weighted_iou": "pyg_gunet.functional.segmentation",
     "hierarchy_to_networkx": "pyg_gunet.networks",
-    "load": "pyg_gunet.datasets",
+    "load": "pyg_gunet.data",
     "macro_f1": "pyg_gunet.functional.segmentation",
     "mean_accuracy": "pyg_gunet.functional.segmentation",
     "mean_iou": "pyg_gunet.functional.segmentation",
@@ -96,14 +111,18 @@ _HOME = {
 __all__ = [
     "BorderWeight",
     "BorderWeightedCrossEntropy",
+    "BoundaryMetrics",
     "Coarsen",
+    "DiceLoss",
     "Estimate",
+    "FocalLoss",
     "GPool",
     "GUnpool",
     "GraphUNet",
     "GraphUNetAutoEncoder",
     "HierarchicalReadout",
     "Hierarchy",
+    "InstanceMetrics",
     "KLCritic",
     "Level",
     "MaskedAutoEncoder",
@@ -114,12 +133,15 @@ __all__ = [
     "PoolOutput",
     "SegmentationMetrics",
     "SegmentationUNet",
+    "SuperpixelMetrics",
     "TelescopingCritic",
     "ToGrid",
     "ToSuperpixels",
     "VariationalAutoEncoder",
     "confusion_matrix",
     "draw_hierarchy",
+    "estimate_kl",
+    "estimate_mi",
     "fit_critic",
     "frequency_weighted_iou",
     "hierarchy_to_networkx",

@@ -1,36 +1,42 @@
-"""``pyg-gunet fit | evaluate | embed``. Nothing heavy is imported before a command runs."""
+"""``pyg-gunet fit | validate | test | predict | embed``. Nothing heavy is imported before a command
+runs.
+
+Settings are parsed by jsonargparse from the signatures of the task's module, the data module and
+Lightning's Trainer, as LightningCLI does. LightningCLI itself would not carry what a run promises:
+its defaults cannot hang on the data that was read, it writes ``config.yaml`` before the first step
+(a run that fails leaves nothing here), it imports the classes that a checkpoint names, and its help
+takes as long as the imports of torch, PyG and Lightning.
+"""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from pyg_gunet.settings import Settings
+from pyg_gunet import options
 
 DATASETS = (
     "karate, grid, ring, bunny, minnesota, airfoil, logo, digits, Planetoid/NAME, TU/NAME, "
-    "LRGB/NAME, ogbn-NAME, ogbg-NAME, ShapeNet, ShapeNet/CATEGORY, "
-    "images:DIR (a folder with images/ and masks/), a path to a GraphML or edge-list file"
+    "LRGB/NAME, ogbn-NAME, ogbg-NAME, ShapeNet, ShapeNet/CATEGORY, CLASS/NAME of PyG, "
+    "MODULE:CLASS, images:DIR (a folder with images/ and masks/), a path to a graph or mesh file "
+    "or to a folder of them"
 )
-
-
-_PACKAGES = (
-    "pyg_gunet",
-    "python",
-    "torch",
-    "torch-geometric",
-    "torchmetrics",
-    "scipy",
-    "pytorch-lightning",
-    "torch-scatter",
-    "torch-sparse",
-    "pyg-lib",
-    "ogb",
-)
+_PACKAGES = ("pyg_gunet", "python", "torch", "torch-geometric", "torchmetrics", "scipy")
+_PACKAGES += ("pytorch-lightning", "jsonargparse", "torch-scatter", "torch-sparse", "pyg-lib")
+_PACKAGES += ("ogb",)
+COMMANDS = {
+    "fit": "train, and write checkpoints, figures and pictures",
+    "validate": "print what a checkpoint reads on the validation part",
+    "test": "print the figures of a checkpoint (evaluate is the same)",
+    "predict": "write what a checkpoint says of data, with or without labels",
+    "embed": "write embeddings of data, and a picture of them",
+}
+INTERRUPTED = 130
 
 
 class _Version(argparse.Action):
@@ -49,154 +55,335 @@ class _Version(argparse.Action):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of the command line; an option of ``fit`` is a field of :class:`Settings`."""
+    """The parser of commands and of what is no setting of a run."""
     parser = argparse.ArgumentParser(
-        "pyg-gunet", description="Multi-scale auto-encoding on graphs.", epilog=f"Data: {DATASETS}."
+        "pyg-gunet",
+        description="Multi-scale networks on graphs: auto-encoding, classification, segmentation.",
+        epilog=f"Data: {DATASETS}. 'pyg-gunet fit --task TASK --help' shows all options of a task.",
+        allow_abbrev=False,
     )
-    parser.add_argument(
-        "--version",
-        action=_Version,
-        nargs=0,
-        default=argparse.SUPPRESS,
-        help="print versions and exit",
-    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print versions and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    fit = commands.add_parser(
-        "fit",
-        help="train, and write checkpoints, figures and pictures",
-        epilog=f"Data: {DATASETS}.",
-    )
-    for item in dataclasses.fields(Settings):
-        _add_option(fit, item)
-    fit.add_argument("--out", help="folder of the run (default: runs/DATASET-TASK)")
-    fit.add_argument("--overwrite", action="store_true", help="replace the run in --out")
-    fit.add_argument("--resume", metavar="CKPT", help="go on from a checkpoint or a run's folder")
-
-    evaluate = commands.add_parser("evaluate", help="print the figures of a checkpoint")
-    evaluate.add_argument("--json", action="store_true", help="print JSON")
-    embed = commands.add_parser("embed", help="write embeddings of a checkpoint's data set")
-    embed.add_argument("--out", required=True, help="the .npz file to write")
-    embed.add_argument("--level", default="nodes", help="nodes, graph or latent (default: nodes)")
-    embed.add_argument("--overwrite", action="store_true", help="replace --out")
-    for command in (evaluate, embed):
-        command.add_argument("ckpt", metavar="CKPT", help="a checkpoint of fit, or a run's folder")
-        command.add_argument("--dataset", default=argparse.SUPPRESS, help="another data set")
-        command.add_argument("--root", default=argparse.SUPPRESS, help="its folder")
-    for command in (fit, evaluate, embed):
-        command.add_argument("--quiet", action="store_true", help="no progress bar, no report")
-        command.add_argument("--traceback", action="store_true", help="show where an error arose")
+    for name, text in COMMANDS.items():
+        aliases = ["evaluate"] if name == "test" else []
+        command = commands.add_parser(
+            name, help=text, aliases=aliases, add_help=False, allow_abbrev=False,
+            epilog=f"Data: {DATASETS}.",
+            usage=f"pyg-gunet {name} [options]" if name == "fit" else None,
+        )  # fmt: skip
+        add = command.add_argument
+        add("-h", "--help", action="store_true", help="show this help and exit")
+        add("--quiet", action="store_true", help="no progress bar, no report")
+        add("--traceback", action="store_true", help="show where an error arose")
+        add("--import", metavar="MODULE", action="append", dest="imports", default=[],
+            help="import a module first: a checkpoint may then name its classes")  # fmt: skip
+        if name == "fit":
+            _add_fit(add)
+            continue
+        add("ckpt", metavar="CKPT", nargs="?", help="a checkpoint of fit, or a run's folder")
+        if name in ("test", "validate"):
+            add("--json", action="store_true", help="print JSON")
+        else:
+            add("--out", help="the file to write: .npz, of predict also .csv or a folder of images")
+            add("--overwrite", action="store_true", help="replace --out")
+        if name == "embed":
+            add("--level", help="nodes, graph or latent")
     return parser
 
 
-def _add_option(parser: argparse.ArgumentParser, item: dataclasses.Field[Any]) -> None:
-    kind = str(item.type)
-    options: dict[str, Any] = {"default": argparse.SUPPRESS, "dest": item.name}
-    if kind.startswith("tuple"):
-        options.update(nargs="+", type=_number, metavar="R")
-    else:
-        options["type"] = {"i": int, "f": float, "s": str}[kind[0]]
-    value: Any = item.default
-    default = "by task and data set" if value is None else value
-    if isinstance(value, tuple):
-        default = " ".join(map(str, value))
-    text = f"{item.metadata['help']} (default: {default})"
-    parser.add_argument("--" + item.name.replace("_", "-"), help=text, **options)
-
-
-def _number(text: str) -> int | float:
-    try:
-        return int(text)
-    except ValueError:
-        return float(text)
+def _add_fit(add: Any) -> None:
+    add("--task", "--model", metavar="TASK",
+        help=f"what to train: {', '.join(options.TASKS)}, or the class path of a LightningModule "
+        "(default: autoencode)")  # fmt: skip
+    add("--dataset", "--data.dataset", metavar="NAME", help="data set or path (default: bunny)")
+    add("--datamodule", "--data", metavar="CLASS",
+        help="OneGraph, Graphs, Images, or a class path (default: by the data)")  # fmt: skip
+    add("--config", action="append", default=[], metavar="FILE", help="settings, a YAML file")
+    add("--print_config", "--print-config", action="store_true",
+        help="print the settings and exit")  # fmt: skip
+    add("--epochs", metavar="N", help="passes over the training data (of one graph: steps)")
+    add("--seed", type=int, help="seed of weights, splits, order and dropout (default: 0)")
+    add("--seeds", type=int, metavar="N", help="N runs, of seeds 0 to N - 1: mean and deviation")
+    add("--patience", type=int,
+        help="stop after so many epochs without a better validation value; 0: never")  # fmt: skip
+    add("--logger", help="csv or tensorboard, in the run's folder, or a class path")
+    add("--callback", help="class path of a Lightning callback", metavar="CLASS", action="append",
+        default=[])  # fmt: skip
+    add("--out", help="folder of the run (default: runs/DATASET-TASK)")
+    add("--overwrite", action="store_true", help="replace the run in --out")
+    add("--resume", metavar="CKPT", help="go on from a checkpoint or a run's folder")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command. Returns the exit code: 0, 2 after an error, 130 after Ctrl-C."""
-    args = vars(build_parser().parse_args(argv))
-    command, traceback = args.pop("command"), args.pop("traceback")
+    """Runs a command. Returns the exit code: 0, 2 after an error, 130 after Ctrl-C, 143 after
+    SIGTERM."""
+    args, rest = build_parser().parse_known_args(argv)
     try:
-        return {"fit": _fit, "evaluate": _evaluate, "embed": _embed}[command](args)
+        code = _run(args, rest)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
     except KeyboardInterrupt:
-        print("pyg-gunet: interrupted", file=sys.stderr)
-        return 130
+        _say("pyg-gunet: interrupted")
+        return INTERRUPTED
     except Exception as error:
-        if traceback:
+        if args.traceback:
             raise
-        text = " ".join(str(error).split()) or "no more is known"
-        # What the user can put right needs no name; anything else is shown with its own.
-        known = isinstance(error, (ValueError, TypeError, IndexError, OSError))
-        name = "" if known and type(error).__module__ == "builtins" else f"{type(error).__name__}: "
-        if isinstance(error, ModuleNotFoundError):
-            name, text = "", f"{text}; the command line needs pip install 'pyg_gunet[train]'"
-        print(f"pyg-gunet: error: {name}{text}", file=sys.stderr)
+        _say(f"pyg-gunet: error: {_told(error)}")
         return 2
 
 
-def _fit(args: dict[str, Any]) -> int:
-    out, overwrite = args.pop("out"), args.pop("overwrite")
-    resume, quiet = args.pop("resume"), args.pop("quiet")
-    args = {k: tuple(v) if isinstance(v, list) else v for k, v in args.items()}
-    settings = Settings(**args)  # checked before anything heavy is imported
+def _told(error: Exception) -> str:
+    """An error in one line. What the user can put right needs no name; anything else is shown with
+    its own."""
+    text = " ".join(str(error).split()) or "no more is known"
+    if isinstance(error, ModuleNotFoundError):
+        return f"{text}; the command line needs pip install 'pyg_gunet[train]'"
+    known = isinstance(error, (ValueError, TypeError, IndexError, OSError))
+    known = known and type(error).__module__ == "builtins"
+    return (
+        text
+        if known or isinstance(error, argparse.ArgumentError)
+        else f"{type(error).__name__}: {text}"
+    )
 
-    from pyg_gunet.train import fit
 
-    options = {"out": out, "overwrite": overwrite, "progress": not quiet}
-    run = fit(resume=resume, changes=args, **options) if resume else fit(settings, **options)
-    if run.rank:  # of several processes the first one speaks
+def _say(text: str) -> None:
+    if sys.stderr is not None and not sys.stderr.closed:
+        print(text, file=sys.stderr)
+
+
+def _run(args: argparse.Namespace, rest: list[str]) -> int:
+    if args.help:
+        _help(args, rest)
         return 0
-    if run.interrupted:
-        saved = f"go on with: pyg-gunet fit --resume {run.folder}" if run.files else "nothing saved"
-        print(f"pyg-gunet: interrupted; {saved}", file=sys.stderr)
-        return 130
-    if not quiet:
-        _print_figures(run.figures)
-        print("wrote")
+    for module in args.imports:
+        import importlib
+
+        sys.path.insert(0, os.getcwd())
+        importlib.import_module(module)
+    if args.command == "fit":
+        return _fit(args, rest)
+    changes = _changes(rest)
+    if args.ckpt is None:
+        raise ValueError("'CKPT' must name a checkpoint or a run's folder (got none)")
+    if args.command in ("predict", "embed"):
+        if args.out is None:
+            raise ValueError("'out' must name the file to write (got none)")
+        from pyg_gunet.train import output
+
+        more = {"level": args.level} if args.command == "embed" else {}
+        write = output.embed if args.command == "embed" else output.predict
+        shapes = write(args.ckpt, args.out, overwrite=args.overwrite, **more, **changes)  # type: ignore[operator]
+        if not args.quiet:
+            arrays = ", ".join(f"{key} {list(shape)}" for key, shape in shapes.items())
+            print(f"wrote {args.out}: {arrays}")
+        return 0
+    from pyg_gunet import train
+
+    read = train.validate if args.command == "validate" else train.evaluate
+    figures = read(args.ckpt, **changes)
+    if args.json:
+        print(json.dumps(figures, indent=2))
+    elif not args.quiet:
+        _print_figures(figures)
+    return 0
+
+
+def _changes(rest: list[str]) -> dict[str, Any]:
+    """Options of the data module, for a checkpoint's."""
+    import yaml
+
+    names = {option.name for kind in options.DATA
+             for option in options.groups("", kind)["data"]}  # fmt: skip
+    changes: dict[str, Any] = {}
+    for token in options.routed(rest, "", "Images"):
+        key, _, text = token.removeprefix("--").partition("=")
+        name = key.removeprefix("data.")
+        value = yaml.safe_load(text)
+        if name.startswith("options."):
+            changes.setdefault("options", {})[name.removeprefix("options.")] = value
+        elif not token.startswith("--") or name not in names:
+            raise ValueError(f"unrecognized argument {token.partition('=')[0]!r}")
+        else:
+            changes[name] = str(value) if name in ("dataset", "root") else value
+    return changes
+
+
+def _help(args: argparse.Namespace, rest: list[str]) -> None:
+    parser = build_parser()
+    command = parser._subparsers._group_actions[0].choices[args.command]  # type: ignore[union-attr]
+    if args.command == "fit":
+        import yaml
+
+        task, datamodule = args.task or "autoencode", args.datamodule or "OneGraph"
+        if task in ("classify_graphs", "segment") and args.datamodule is None:
+            datamodule = "Images" if task == "segment" else "Graphs"
+        path = Path(__file__).parent / "configs" / f"{task}.yaml"
+        shipped = yaml.safe_load(path.read_text()) if path.is_file() else {}
+        options.add_help(command, task, datamodule, shipped or {})
+    command.print_help()
+
+
+# Fit --------------------------------------------------------------------------------------------
+
+
+def _fit(args: argparse.Namespace, rest: list[str]) -> int:
+    if args.resume is not None:
+        if args.seeds is not None or args.config:
+            raise ValueError("'resume' goes without 'seeds' and 'config': the checkpoint has them")
+        return _finish(args, [_resume(args, rest)])
+    if args.seeds is None:
+        return _finish(args, [_train(args, rest, args.seed, args.out)])
+    if args.seeds < 1:
+        raise ValueError(f"'seeds' must be at least 1 (got {args.seeds})")
+    runs = []
+    for seed in range(args.seeds):
+        out = None if args.out is None else str(Path(args.out) / f"seed-{seed}")
+        runs.append(_train(args, rest, seed, out))
+        if runs[-1].signal:
+            break
+    return _finish(args, runs)
+
+
+def _resume(args: argparse.Namespace, rest: list[str]) -> Any:
+    import yaml
+
+    from pyg_gunet.train.run import read_checkpoint, resume_run
+
+    ckpt = Path(args.resume).expanduser()
+    path = ckpt / "last.ckpt" if ckpt.is_dir() else ckpt
+    config = read_checkpoint(path, "resume")["run"]["config"]
+    tokens = [*rest, *_typed(args)]
+    changes: dict[str, Any] = {}
+    for token in options.routed(tokens, config["task"], config["datamodule"]):
+        name, equals, text = token.removeprefix("--").partition("=")
+        if not equals:
+            raise ValueError(f"unrecognized argument {token!r}")
+        changes[name.rpartition(".")[2]] = yaml.safe_load(text)
+    own = {"task": args.task, "seed": args.seed, "patience": args.patience, "logger": args.logger}
+    for name, value in own.items():
+        if value is not None and name != "logger" and value != config.get(name):
+            raise ValueError(
+                f"'{name}' cannot change on 'resume': the checkpoint has {config.get(name)!r} "
+                f"(got {value!r})"
+            )
+    return resume_run(
+        ckpt, changes, args.out, logger=args.logger, overwrite=args.overwrite,
+        progress=not args.quiet,
+    )  # fmt: skip
+
+
+def _typed(args: argparse.Namespace) -> list[str]:
+    """What the outer parser has taken from the settings, given back to them."""
+    tokens = [f"--dataset={args.dataset}"] if args.dataset is not None else []
+    tokens += [f"--epochs={args.epochs}"] if args.epochs is not None else []
+    return tokens + [f"--callback={path}" for path in args.callback]
+
+
+def _train(args: argparse.Namespace, rest: list[str], seed: int | None, out: str | None) -> Any:
+    import yaml
+
+    files = [yaml.safe_load(Path(path).expanduser().read_text()) or {} for path in args.config]
+    if not all(isinstance(config, dict) for config in files):
+        raise ValueError(f"'config' must hold settings by name (got {args.config})")
+    stored: dict[str, Any] = {}
+    for config in files:
+        stored.update(config)
+    task = str(args.task or stored.get("task") or "autoencode")
+    datamodule = args.datamodule or stored.get("datamodule")
+    found = (stored.get("data") or {}).get("dataset", "bunny")
+    dataset = str(args.dataset if args.dataset is not None else found)
+    if args.dataset is None and found == "bunny":
+        args.dataset = "bunny"
+    top = {"seed": seed, "patience": args.patience}
+    tokens = [f"--{name}={value}" for name, value in top.items() if value is not None]
+
+    from pyg_gunet.train import run as runs
+    from pyg_gunet.train.command import parse
+    from pyg_gunet.train.config import data_class, parameters, prepare, task_class
+
+    runs.check_out(out, args.overwrite)
+    made: dict[str, Any] = {}
+
+    def settings(kind: str, shipped: dict[str, Any]) -> dict[str, Any]:
+        more = {} if task in options.TASKS else {"model": parameters(task_class(task))}
+        more |= {} if kind in options.DATA else {"data": parameters(data_class(kind))}
+        given = options.routed([*rest, *_typed(args)], task, kind, more)
+        config, made["trainer"] = parse(task, kind, [shipped, *files], [*tokens, *given])
+        return config
+
+    if args.print_config:
+        from pyg_gunet.train.config import defaults, kind_of
+
+        kind, name = kind_of(task, dataset)
+        print(yaml.safe_dump(settings(datamodule or kind, defaults(name)), sort_keys=False), end="")
+        raise SystemExit(0)
+    config, data = prepare(task, datamodule, settings, dataset)
+    return runs.train(
+        config, data, out=out, callbacks=made["trainer"].get("callbacks") or (),
+        logger=args.logger or made["trainer"].get("logger"), overwrite=args.overwrite,
+        progress=not args.quiet, verbose=not args.quiet,
+    )  # fmt: skip
+
+
+def _finish(args: argparse.Namespace, runs: list[Any]) -> int:
+    last = runs[-1]
+    if last.rank:  # of several processes the first one speaks
+        return 0
+    if last.signal:
+        saved = (
+            f"go on with: pyg-gunet fit --resume {last.folder}" if last.files else "nothing saved"
+        )
+        _say(f"pyg-gunet: interrupted; {saved}")
+        return 128 + last.signal
+    if args.quiet:
+        return 0
+    if len(runs) > 1:
+        _print_seeds([run.figures for run in runs])
+    else:
+        _print_figures(last.figures)
+    print("wrote")
+    for run in runs:
         for path in run.files:
             print(f"  {path}")
     return 0
 
 
-def _evaluate(args: dict[str, Any]) -> int:
-    as_json, quiet = args.pop("json"), args.pop("quiet")
+def _print_seeds(figures: list[dict[str, Any]]) -> None:
+    """Mean and deviation over seeds of every figure."""
+    import statistics
 
-    from pyg_gunet.train import evaluate
-
-    figures = evaluate(args.pop("ckpt"), **args)
-    if as_json:
-        print(json.dumps(figures, indent=2))
-    elif not quiet:
-        _print_figures(figures)
-    return 0
-
-
-def _embed(args: dict[str, Any]) -> int:
-    quiet, out = args.pop("quiet"), args.pop("out")
-
-    from pyg_gunet.train import embed
-
-    shapes = embed(args.pop("ckpt"), out, **args)
-    if not quiet:
-        arrays = ", ".join(f"{key} {list(shape)}" for key, shape in shapes.items())
-        print(f"wrote {out}: {arrays}")
-    return 0
+    print(f"{figures[0].get('dataset', '')}: seeds 0 to {len(figures) - 1}, mean and deviation")
+    flat = [{**one, **{f"{k} (baseline)": v for k, v in one.get("baselines", {}).items()}}
+            for one in figures]  # fmt: skip
+    for name, first in flat[0].items():
+        values = [one.get(name) for one in flat]
+        if isinstance(first, float) or name in ("epochs", "best_epoch"):
+            print(f"  {name:<34}{statistics.mean(values):<12.5g}{statistics.stdev(values):.2g}")
 
 
 def _print_figures(figures: dict[str, Any]) -> None:
     """A short table: ours, then what it has to beat."""
+    if "dataset" not in figures:
+        for name, value in figures.items():
+            print(f"  {name:<28}{value}")
+        return
     print(f"{figures['dataset']}: {figures['split']}")
-    size = ("graphs", "nodes", "edges", "features", "parameters")
-    print("  " + ", ".join(f"{figures[key]:,} {key}" for key in size))
+    counts = ("graphs", "nodes", "edges", "features", "parameters")
+    print("  " + ", ".join(_count(figures[key], key) for key in counts))
     if "epochs" in figures:
-        print(
-            f"  {figures['epochs']} epochs in {figures['seconds']} s, best: {figures['best_epoch']}"
-        )
-    measures = ("mse", "test_accuracy", "test_mean_iou", "masked_loss")
-    measure = next(key for key in measures if key in figures)
-    print(measure)
-    for name, value in {"ours": figures[measure], **figures["baselines"]}.items():
-        print(f"  {name:<28}{value:.4g}")
-    for name in ("test_pixel_accuracy", "test_macro_f1", "instances_found"):
+        epochs = _count(figures["epochs"], "epochs")
+        print(f"  {epochs} in {figures['seconds']} s, best: {figures['best_epoch']}")
+    measures = ("mse", "test_accuracy", "test_mean_iou", "test_mse", "masked_loss")
+    measure = next((key for key in measures if key in figures), None)
+    if measure is not None:
+        print(measure)
+        for name, value in {"ours": figures[measure], **figures["baselines"]}.items():
+            print(f"  {name:<28}{value:.4g}")
+    for name in ("test_pixel_accuracy", "test_macro_f1", "instances_found", "test_r2", "test_mae"):
         if name in figures:
             print(f"{name:<30}{figures[name]:.4g}")
     if "per_class" in figures:
@@ -210,6 +397,10 @@ def _print_figures(figures: dict[str, Any]) -> None:
             f"{figures['latent_floats_per_node']:.3g} per node of "
             f"{figures['input_floats_per_node']} features"
         )
+
+
+def _count(number: int, words: str) -> str:
+    return f"{number:,} {words.removesuffix('s') if number == 1 else words}"
 
 
 if __name__ == "__main__":

@@ -87,18 +87,16 @@ def check_labels(path: Path, most: int = MAX_LABELS) -> None:
     """
     if not path.is_file():
         return
-    low = high = None
+    low, high = most, -most
     try:
         with open(path, encoding="ascii") as file:
             for line in file:
-                for text in line.split(","):
-                    if text.strip():
-                        value = int(text[:40])
-                        low = value if low is None else min(low, value)
-                        high = value if high is None else max(high, value)
+                values = [int(text[:40]) for text in line.split(",") if text.strip()]
+                if values:
+                    low, high = min(low, *values), max(high, *values)
     except ValueError as error:
         raise ValueError(f"cannot read '{path}' as integers: {first_line(error)}") from error
-    if low is not None and high is not None and high - low >= most:
+    if high - low >= most:
         raise ValueError(f"'{path}' holds labels from {low} to {high}, more than {most}")
 
 
@@ -137,6 +135,24 @@ def read_torch(path: str | os.PathLike[str], name: str) -> Any:
         raise ValueError(
             f"'{name}' is truncated or not a file written by torch.save: {reason} (got '{path}')"
         ) from error
+
+
+@contextmanager
+def safe_graphs() -> Iterator[None]:
+    """In here :func:`read_torch` takes PyG's `Data`, too, which torch.load, since 2.6, refuses."""
+    from torch_geometric.data import Data
+    from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
+    from torch_geometric.data.storage import GlobalStorage
+
+    allowed = getattr(torch.serialization, "safe_globals", None)
+    if allowed is None:  # before torch 2.5 torch.load takes all there is
+        yield
+        return
+    # Only what is not allowed yet: the end of the context takes back all that it was given.
+    known = torch.serialization.get_safe_globals()
+    wanted = (Data, DataEdgeAttr, DataTensorAttr, GlobalStorage)
+    with allowed([kind for kind in wanted if kind not in known]):
+        yield
 
 
 @contextmanager
@@ -227,13 +243,15 @@ def reading(folder: Path, files: Sequence[str], processed_file: str = "data.pt")
         for path in (processed, raw, folder, folder.parent):
             if path not in had and path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
-        if missing and not (processed / processed_file).is_file():
-            raise FileNotFoundError(
-                f"cannot download {', '.join(missing)} ({first_line(error)}): put them into '{raw}'"
-            ) from error
+        if not files and not raw.is_dir() and isinstance(error, OSError):
+            missing = ["its files"]
         if isinstance(error, PermissionError):
             raise PermissionError(
                 f"'root' must be writable, PyG keeps processed files there (got '{folder}')"
+            ) from error
+        if missing and not (processed / processed_file).is_file():
+            raise FileNotFoundError(
+                f"cannot download {', '.join(missing)} ({first_line(error)}): put them into '{raw}'"
             ) from error
         raise ValueError(f"cannot read the files in '{raw}': {first_line(error)}") from error
 

@@ -117,7 +117,7 @@ def test_dropout_of_words_is_dropout():
 
 @pytest.mark.parametrize("final", [False, True])
 def test_only_final_runs_read_the_test_nodes(final):
-    from _classification_nodes import train
+    from _classification_nodes import Protocol, train
     from torch_geometric.nn import GCN
 
     torch.manual_seed(0)
@@ -129,6 +129,76 @@ def test_only_final_runs_read_the_test_nodes(final):
         data.test_mask = ~data.train_mask & ~data.val_mask
     config = {"dropout": 0.1, "weight_decay": 0.0, "drop": "nodes", "edge_dropout": 0.2}
     # Without a test mask a run of the search goes through.
-    row = train(data, lambda: GCN(5, 8, 2, 3), {**config, "consistent": True}, 0, 4, final)
+    row = train(
+        data, lambda: GCN(5, 8, 2, 3), {**config, "consistent": True}, 0, final, Protocol(4)
+    )
     assert (row["test"] is not None) == final
     assert 1 <= row["epoch"] <= 4
+
+
+@pytest.mark.parametrize("propagate", [0, 2])
+def test_a_prepared_network_reads_the_edges_that_a_step_leaves(propagate):
+    from _classification_nodes import Prepared
+    from torch_geometric.nn import APPNP
+
+    from pyg_gunet import GraphUNet
+
+    torch.manual_seed(0)
+    edges = torch.randint(20, (2, 60))
+    data = Data(x=torch.rand(20, 5), edge_index=torch.cat([edges, edges.flip(0)], 1))
+    net = GraphUNet(5, 8, 3, depth=1)
+    model = Prepared(net, data, propagate)
+    some = data.edge_index[:, data.edge_index.sum(0) % 3 > 0]
+    for edge_index in (data.edge_index, some):
+        out = net(data.x, edge_index)
+        out = APPNP(propagate, 0.1)(out, edge_index) if propagate else out
+        torch.testing.assert_close(model(data.x, edge_index), out)
+    assert not torch.allclose(model(data.x, some), model(data.x, data.edge_index))
+
+
+def toy():
+    torch.manual_seed(0)
+    edges = torch.randint(30, (2, 90))
+    data = Data(x=torch.rand(30, 5), edge_index=torch.cat([edges, edges.flip(0)], 1))
+    data.y = torch.arange(30) % 3
+    data.train_mask, data.val_mask = torch.arange(30) < 10, torch.arange(30) >= 20
+    return data
+
+
+def test_the_epoch_that_counts():
+    from _classification_nodes import Protocol, train
+    from torch_geometric.nn import GCN
+
+    config = {"dropout": 0.1, "weight_decay": 0.0, "drop": "nodes", "edge_dropout": 0.0}
+    config["consistent"] = False
+    by_loss, by_accuracy = (
+        train(toy(), lambda: GCN(5, 8, 2, 3), config, 0, False, Protocol(60, choose=choose))
+        for choose in ("loss", "accuracy")
+    )
+    assert by_loss["val_loss"] < by_accuracy["val_loss"]
+    assert by_loss["val"] < by_accuracy["val"]
+
+
+def test_grand_mixes_the_same_before_and_after_its_linear_map():
+    from _classification_nodes import Grand
+
+    data = toy()
+    grand = Grand(5, 8, 3, steps=4, dropout=0.0, mixed_dropout=1e-12, scale=0.5)
+    out = grand(data.x, data.edge_index)
+    torch.testing.assert_close(out, grand.eval()(data.x, data.edge_index))
+    grand.mixed_dropout = 0.5
+    assert not torch.allclose(grand.train()(data.x, data.edge_index), out)
+
+
+def test_levels_of_four_words():
+    from _classification import levels
+
+    from pyg_gunet import GraphUNet
+
+    words = "spread, mean, contract, interpolate"
+    moving, still = (GraphUNet(5, 8, 3, 2, **levels(words, still)) for still in (False, True))
+    assert moving.words == still.words == tuple(words.split(", "))
+    assert [moving.structural, still.structural] == [False, True]
+    assert {pool.connect_name for pool in still.pools} == {"contract"}
+    assert {pool.reduce for pool in still.pools} == {"mean"}
+    assert not GraphUNet(5, 8, 3, 2, **levels("topk, keep, walk, zero", True)).structural

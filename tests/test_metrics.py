@@ -55,11 +55,11 @@ def test_equals_the_functions_over_updates(absent):
     assert all(value.dim() == 0 for value in found.values())
 
 
-def test_state_is_one_integer_matrix():
+def test_state_is_one_exact_matrix():
     metric = SegmentationMetrics(4)
     metric.update(torch.tensor([0, 1, 3]), torch.tensor([0, 1, 1]))
-    assert metric.confusion.dtype == torch.int64
-    assert metric.half().double().confusion.dtype == torch.int64
+    assert metric.confusion.dtype == torch.float64
+    assert metric.half().confusion.dtype == torch.float64
     assert metric.confusion.sum() == 3
     assert metric.confusion[1, 3] == 1
 
@@ -141,6 +141,35 @@ def test_collection_keeps_different_counts_apart():
     assert float(found["ignore_pixel_accuracy"]) == 1.0
 
 
+def test_plot_draws_what_all_processes_counted():
+    plt = pytest.importorskip("matplotlib.pyplot", reason="needs matplotlib")
+    plt.switch_backend("agg")
+    metric = SegmentationMetrics(
+        2, dist_sync_fn=lambda x, group=None: [x, x], distributed_available_fn=lambda: True
+    )
+    metric.update(torch.tensor([0, 1]), torch.tensor([0, 1]))
+    assert metric.plot()[1].images[0].get_array().tolist() == [[2, 0], [0, 2]]
+    assert metric.confusion.tolist() == [[1, 0], [0, 1]]
+    plt.close("all")
+
+
+def test_a_table_beyond_the_memory_is_refused(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "pyg_gunet.metrics.classes.check_memory", lambda *size: asked.append(size[:2])
+    )
+    monkeypatch.setattr(
+        "pyg_gunet.functional.segmentation.count.check_memory", lambda *size: asked.append(size[:2])
+    )
+    metric = SegmentationMetrics(3, per_graph=True)
+    metric.update(torch.tensor([0, 1]), torch.tensor([0, 1]), torch.tensor([0, 4]))
+    # A matrix of the metric, one of the update, and three counts in each of five graphs.
+    assert asked == [(72, "num_classes"), (72, "num_classes"), (360, "num_classes")]
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="'num_classes' asks for"):
+        SegmentationMetrics(2**31 - 1)
+
+
 def test_empty():
     metric = SegmentationMetrics(3, per_graph=True, per_class=True)
     none = torch.zeros(0, dtype=torch.int64)
@@ -163,6 +192,12 @@ def test_class_names_and_plot():
     assert metric.plot(torch.eye(3), ax=ax)[0] is other
     with pytest.raises(ValueError, match=r"'val'.*\[2, 2\]"):
         metric.plot(torch.eye(2))
+    share = metric.plot(torch.eye(3) / 2)[1]
+    assert {text.get_text() for text in share.texts} == {"0.5", "0.0"}
+    for classes in (10, 11):
+        many = SegmentationMetrics(classes)
+        many.update(torch.arange(classes), torch.arange(classes))
+        assert bool(many.plot()[1].texts) == (classes == 10)
     plt.close("all")
 
 

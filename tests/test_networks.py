@@ -6,7 +6,7 @@ import torch
 from torch_geometric.utils import from_networkx
 
 from pyg_gunet import GraphUNet, GraphUNetAutoEncoder
-from pyg_gunet.graph_files import read_graph
+from pyg_gunet.data import read_graph
 from pyg_gunet.networks import MAX_EDGES, draw_hierarchy, hierarchy_to_networkx
 from tests.conftest import dense_two_hop, random_batch, random_graph
 

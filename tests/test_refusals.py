@@ -9,21 +9,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from pyg_gunet.settings import Settings
+from pyg_gunet.train.launch import check_sharing, train
 from torch_geometric.data import Data
 
-from pyg_gunet import ToSuperpixels, load, to_label_image
-from pyg_gunet.datasets import GraphDataset, split_indices
+from pyg_gunet import GraphUNet, GraphUNetAutoEncoder, ToSuperpixels, load, to_label_image
+from pyg_gunet.critic import KLCritic, dv_loss, fit_critic, pair_readout
+from pyg_gunet.critic.pairs import PairScores
+from pyg_gunet.data import GraphDataset, read_images, split_indices
+from pyg_gunet.data.ogb import _split
 from pyg_gunet.files import check_path, read_torch, reading
-from pyg_gunet.functional.divergence import dv_loss, kl_gaussian, pair_readout
-from pyg_gunet.functional.divergence.pairs import PairScores
 from pyg_gunet.functional.segmentation import part_iou
-from pyg_gunet.images import load_tiles
-from pyg_gunet.nn.critic import KLCritic, fit_critic
-from pyg_gunet.ogb_sets import _split
-from pyg_gunet.settings import Settings
 from pyg_gunet.train import fit
 from pyg_gunet.train.callbacks import Interrupt
-from pyg_gunet.train.launch import check_sharing, train
 from pyg_gunet.train.run import _changed, _load_weights
 from pyg_gunet.train.segment import defaults
 from pyg_gunet.transforms import ToGrid
@@ -45,16 +43,6 @@ CALLS = {
     "shares": (lambda: split_indices(9, shares=(0.5,)), TypeError, r"'shares'.*\(0\.5,\)"),
     "path": (lambda: check_path("", "out"), ValueError, "'out' must name a file"),
     "null byte": (lambda: check_path("a\0b", "out"), ValueError, r"'out'.*a\\x00b"),
-    "broadcast": (
-        lambda: kl_gaussian(TWO, torch.eye(2), THREE, torch.eye(3)),
-        ValueError,
-        r"'mean_p' and 'mean_q' must broadcast.*\[2\] and \[3\]",
-    ),
-    "scalar mean": (
-        lambda: kl_gaussian(torch.tensor(1.0), torch.eye(1), ONE, torch.eye(1)),
-        ValueError,
-        r"'mean_p' must have shape \[\.\.\., d\]",
-    ),
     "log_mean": (lambda: dv_loss(TWO, TWO, log_mean=TWO), ValueError, r"'log_mean'.*\[2\]"),
     "no pairs": (lambda: pair_readout(3, "dv"), TypeError, "'pairs'.*int"),
     "mask": (lambda: pair_readout(PAIRS, "dv"), TypeError, "'mask' must be boolean.*float32"),
@@ -62,6 +50,16 @@ CALLS = {
         lambda: part_iou(NODES, NODES, NODES, torch.zeros(1).long(), [1]),
         TypeError,
         "'parts' must hold sequences of int.*1",
+    ),
+    "edge_decoder": (
+        lambda: GraphUNetAutoEncoder(3, 4, edge_decoder=3),
+        TypeError,
+        "'edge_decoder'.*3",
+    ),
+    "conv": (
+        lambda: GraphUNet(3, 4, 2, 1, conv=lambda channels: None),
+        TypeError,
+        r"'conv' must take \(in_channels, out_channels\)",
     ),
     "sample of one row": (
         lambda: fit_critic(KLCritic(1, 4), (ONE[None], ONE[None]), 1),
@@ -140,12 +138,12 @@ def test_no_image_and_several_in_one_file(tmp_path):
     for part in ("images", "masks"):
         (tmp_path / part).mkdir()
     with pytest.raises(FileNotFoundError, match="images' holds no image"):
-        load_tiles(tmp_path)
+        read_images(tmp_path)
     stack = np.zeros((2, 6, 5, 3), dtype=np.uint8)
     io.imsave(tmp_path / "images" / "a.tif", stack, check_contrast=False)
     io.imsave(tmp_path / "masks" / "a.png", stack[0, :, :, 0], check_contrast=False)
     with pytest.raises(ValueError, match=r"a.tif' must be one image .*\[2, 6, 5, 3\]"):
-        load_tiles(tmp_path)
+        read_images(tmp_path)
 
 
 def test_without_ogb(tmp_path, monkeypatch):

@@ -9,24 +9,25 @@ from torch import ones, tensor, zeros
 from pyg_gunet import (
     BorderWeight,
     BorderWeightedCrossEntropy,
+    GraphUNet,
+    GraphUNetAutoEncoder,
+    HierarchicalReadout,
     SegmentationMetrics,
     to_label_image,
 )
-from pyg_gunet.files import check_path
-from pyg_gunet.functional.divergence import (
+from pyg_gunet.critic import (
     dense_pairs,
-    kl_discrete,
-    kl_gaussian,
+    fit_critic,
     nce_loss,
     pair_loss,
     pair_readout,
     two_sample_readout,
 )
-from pyg_gunet.functional.divergence.pairs import PairScores
+from pyg_gunet.critic.pairs import PairScores
+from pyg_gunet.data import read_images
+from pyg_gunet.files import check_path
 from pyg_gunet.functional.segmentation import part_iou, pixel_accuracy
 from pyg_gunet.functional.select import num_kept
-from pyg_gunet.images import load_tiles
-from pyg_gunet.nn.critic import fit_critic
 from pyg_gunet.nn.segmentation import Scale, deep_supervision
 from pyg_gunet.train import fit
 from pyg_gunet.validate import (
@@ -42,7 +43,10 @@ TWO, SQUARE, NODES = zeros(2), zeros(2, 2), zeros(2).long()
 PAIRS = PairScores(TWO, SQUARE, ~torch.eye(2).bool(), torch.arange(2), ones(2))
 SCALES = [Scale(SQUARE, torch.arange(2))]
 PARTS = [[0, 1]]
-COV = torch.eye(2)
+
+
+def levels():
+    return GraphUNet(2, 4, 4, 1).states(SQUARE, tensor([[0, 1], [1, 0]]))[1]
 
 
 def clusters(cluster):
@@ -60,13 +64,6 @@ def supervised(target=NODES, scales=SCALES, **options):
 CALLS = {
     "path": (lambda: check_path(3, "out"), TypeError, "'out' must be a str or a Path.*3"),
     "long path": (lambda: check_path("a" * 300, "out"), ValueError, "'out' has a part too long"),
-    "dim": (lambda: kl_discrete(TWO, TWO, dim=1.5), TypeError, r"'dim'.*1\.5"),
-    "dim range": (lambda: kl_discrete(TWO, TWO, dim=3), IndexError, "'dim'.*1-d .got 3"),
-    "covariance": (
-        lambda: kl_gaussian(TWO, COV + torch.inf, TWO, COV),
-        ValueError,
-        "'cov_p' must be finite",
-    ),
     "weight shape": (lambda: nce_loss(TWO, TWO, weight_q=ones(3)), ValueError, r"'weight_q'.*\[3"),
     "weight": (lambda: nce_loss(TWO, TWO, weight_q=-ones(2)), ValueError, r"'weight_q'.*-1\.0"),
     "target dtype": (lambda: dense_pairs(SQUARE, TWO), TypeError, "'target'.*float32"),
@@ -108,16 +105,21 @@ CALLS = {
     "sizes": (lambda: num_kept(0.5, SQUARE.long()), ValueError, r"'sizes'.*\[2, 2\]"),
     "negative size": (lambda: num_kept(0.5, tensor([-3])), ValueError, "'sizes'.*-3 for graph 0"),
     "too large": (lambda: check_positive_int(9, "k", maximum=8), ValueError, "'k'.*most 8 .got 9"),
-    "bool": (lambda: check_bool(1, "flag"), TypeError, "'flag' must be a bool .got 1"),
+    "bool": (lambda: check_bool(1, "cached"), TypeError, "'cached' must be a bool .got 1"),
     "memory": (lambda: check_memory(2**60, "n", 7), ValueError, "'n' asks for .* GiB.*got 7"),
     "sparse": (lambda: check_tensor(SQUARE.to_sparse(), "x"), TypeError, "'x'.*torch.sparse_coo"),
     "generator": (lambda: check_generator(3), TypeError, "'generator'.*3"),
     "device": (lambda: check_same_device(TWO, "x", batch=3), TypeError, "'batch'.*int"),
-    "sigma": (lambda: load_tiles("none", sigma=0.0), ValueError, r"'sigma'.*0\.0"),
+    "sigma": (lambda: read_images("none", sigma=0.0), ValueError, r"'sigma'.*0\.0"),
     "class_names": (
         lambda: SegmentationMetrics(2, class_names="ab"),
         TypeError,
         "'class_names'.*'ab'",
+    ),
+    "hierarchy": (
+        lambda: GraphUNetAutoEncoder(2, 4, depth=1).decode(SQUARE, 3),
+        TypeError,
+        "'hierarchy' must be a Hierarchy of 1 poolings.*3",
     ),
     "critic": (
         lambda: fit_critic(torch.nn.Linear(1, 1), lambda: (TWO, TWO), 1),
@@ -128,6 +130,22 @@ CALLS = {
         lambda: BorderWeightedCrossEntropy()(SQUARE * torch.nan, NODES),
         ValueError,
         "'logits' must not hold NaN",
+    ),
+    "net": (lambda: HierarchicalReadout(3, 2), TypeError, "'net' must be a GraphUNet .got 3"),
+    "width of a net": (
+        lambda: HierarchicalReadout(GraphUNet(2, 4, 3, 1), 2),
+        ValueError,
+        "'net' must give its 4 hidden channels .got 3",
+    ),
+    "reduce": (
+        lambda: HierarchicalReadout(GraphUNet(2, 4, 4, 1), 2, "mean"),
+        TypeError,
+        "'reduce' must be a tuple of names .got 'mean'",
+    ),
+    "states": (
+        lambda: HierarchicalReadout(GraphUNet(2, 4, 4, 1), 2).read([SQUARE], levels()),
+        ValueError,
+        "'states' must hold one entry per level, 2 of them .got 1",
     ),
     "scales": (lambda: supervised(scales=3), TypeError, "'scales'.*int"),
     "labels shape": (lambda: supervised(zeros(3).long()), ValueError, r"'target'.*\[2\] .got \[3"),

@@ -7,14 +7,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from pyg_gunet.settings import Settings
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
 from pyg_gunet.cli import main
-from pyg_gunet.datasets import GraphDataset, load
+from pyg_gunet.data import GraphDataset, load
 from pyg_gunet.nn.segmentation import deep_supervision
-from pyg_gunet.segmentation_sets import SplitDataset
-from pyg_gunet.settings import Settings
 from pyg_gunet.train import evaluate, fit
 from pyg_gunet.train.segment import Segment, place, prepare
 
@@ -123,7 +122,9 @@ def test_own_split_and_parts_of_shapes(monkeypatch, tmp_path):
     graphs = pictures(6, category=torch.tensor([1]))
     for data in graphs:
         data.y = data.y.clamp(min=1)
-    dataset = SplitDataset("toy", [graphs[:3], graphs[3:4], graphs[4:]], [[0], [1, 2]])
+    dataset = GraphDataset(
+        "toy", graphs, list(torch.arange(6).split([3, 1, 2])), shape_parts=[[0], [1, 2]]
+    )
     splits = prepare(Settings(dataset="toy", **SMALL), dataset)
     assert [len(part.dataset) for part in (splits.train, splits.val, splits.test)] == [3, 1, 2]
     assert splits.test.dataset[1].x.equal(graphs[5].x)

@@ -134,6 +134,11 @@ class GraphUNetAutoEncoder(LevelModel):
         self.head = MLP([hidden, hidden, in_channels], act=self.act, norm=None)
         self.lin_in = Linear(in_channels, latent_channels, bias=False)  # the linear path
         self.lin_out = Linear(latent_channels, in_channels, bias=False)
+        # What the networks beside the path add is measured in these, see `calibrate`.
+        self.latent_scale: Tensor
+        self.out_scale: Tensor
+        self.register_buffer("latent_scale", torch.ones(latent_channels))
+        self.register_buffer("out_scale", torch.ones(in_channels))
         self.edge_decoder = InnerProductDecoder() if edge_decoder is None else edge_decoder
         self.norms: torch.nn.ModuleList | None = None
         if norm is not None:
@@ -152,9 +157,40 @@ class GraphUNetAutoEncoder(LevelModel):
         with torch.no_grad():
             self.lin_in.weight.copy_(weight)
             self.lin_out.weight.copy_(weight.t())
+            self.latent_scale.fill_(1.0)
+            self.out_scale.fill_(1.0)
             for last in (self.lin_latent, self.head.lins[-1]):
                 last.weight.zero_()
                 last.bias.zero_()
+
+    @torch.no_grad()
+    def calibrate(
+        self,
+        x: Tensor,
+        edge_index: Tensor | Graph | Hierarchy,
+        batch: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+    ) -> float:
+        r"""Fits what needs no gradient, before training: where `z` is narrower than the features
+        the path's maps become the principal axes of `x`, and what the networks add is from then on
+        measured in what the interpolant leaves over, so that a first step of a usual learning rate
+        does not lose it. Arguments as in :meth:`encode`.
+
+        Returns:
+            float: The mean squared error of the interpolant.
+        """
+        size = self.latent_channels
+        if size < self.in_channels:
+            covariance = (x.double().T @ x.double()) / x.size(0)
+            axes = torch.linalg.eigh(covariance).eigenvectors[:, -size:].T.to(x.dtype)
+            self.lin_in.weight.copy_(axes)
+            self.lin_out.weight.copy_(axes.T)
+        left = (self(x, edge_index, batch, edge_weight) - x).square().mean(0).sqrt()
+        least = torch.finfo(left.dtype).tiny
+        self.out_scale.copy_(left.clamp(min=least))
+        used = min(size, self.in_channels)
+        self.latent_scale[:used] = left.square().mean().sqrt().clamp(min=least)
+        return float(left.square().mean())
 
     def encode(
         self,
@@ -183,7 +219,7 @@ class GraphUNetAutoEncoder(LevelModel):
                     held = self.pool(i - 1).reduced(held, *hierarchy.between(i - 1))
                 x = self.step(self.down_convs[i], self.down_roots[i], x, hierarchy, i)
                 x = self.act(self.normalise(x, hierarchy, i, i))
-            return self.lin_in(held) + self.lin_latent(x), hierarchy
+            return self.lin_in(held) + self.latent_scale * self.lin_latent(x), hierarchy
 
     def decode(self, z: Tensor, hierarchy: Hierarchy) -> Tensor:
         r"""The features of every node, [N, in_channels].
@@ -198,7 +234,7 @@ class GraphUNetAutoEncoder(LevelModel):
             x_hat = self.lin_out(z)
             for level in reversed(range(self.depth)):
                 x_hat = self.unpool.up(x_hat, hierarchy, level)
-            return x_hat + self.head(self._ascend(z, hierarchy))
+            return x_hat + self.out_scale * self.head(self._ascend(z, hierarchy))
 
     def forward(
         self,

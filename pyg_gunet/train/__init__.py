@@ -1,22 +1,33 @@
-"""Training on pytorch-lightning: tasks, :func:`fit`, :func:`evaluate`, :func:`embed`."""
+"""Training on Lightning: tasks, :func:`fit`, :func:`evaluate`, :func:`predict`, :func:`embed`."""
 
-import pyg_gunet.train.autoencode
-import pyg_gunet.train.classify
-import pyg_gunet.train.classify_graphs
-import pyg_gunet.train.segment  # noqa: F401  (all register their task)
-from pyg_gunet.settings import Settings
-from pyg_gunet.train.run import Run, embed, evaluate, fit
-from pyg_gunet.train.tasks import TASKS, GraphModule, Splits, Task, register_task
+from pyg_gunet.train.autoencode import AutoEncode, MaskedAutoEncode
+from pyg_gunet.train.classify import Classify, ClassifyGraphs
+from pyg_gunet.train.config import TASKS
+from pyg_gunet.train.data import GraphData, Graphs, Images, OneGraph
+from pyg_gunet.train.module import GraphModule
+from pyg_gunet.train.output import embed, predict
+from pyg_gunet.train.regress import Regress
+from pyg_gunet.train.run import Run, evaluate, fit, load_run, validate
+from pyg_gunet.train.segment import Segment
 
 __all__ = [
     "TASKS",
+    "AutoEncode",
+    "Classify",
+    "ClassifyGraphs",
+    "GraphData",
     "GraphModule",
+    "Graphs",
+    "Images",
+    "MaskedAutoEncode",
+    "OneGraph",
+    "Regress",
     "Run",
-    "Settings",
-    "Splits",
-    "Task",
+    "Segment",
     "embed",
-    "evaluate",
     "fit",
-    "register_task",
+    "load_run",
+    "predict",
+    "evaluate",
+    "validate",
 ]

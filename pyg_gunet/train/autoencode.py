@@ -1,4 +1,4 @@
-"""The task ``autoencode``: node features through a small latent and back."""
+"""Auto-encoding: node features through a small latent and back, or hidden ones predicted."""
 
 from __future__ import annotations
 
@@ -8,57 +8,69 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data, InMemoryDataset
+from torch_geometric.data import Batch, Data
 from torch_geometric.nn import APPNP, global_mean_pool
 
+from pyg_gunet.critic.terms import InfoMaxTerm, PriorTerm, held_out_rows
 from pyg_gunet.graph.level import Hierarchy
 from pyg_gunet.nn.autoencoder import GraphUNetAutoEncoder
-from pyg_gunet.nn.critic.terms import InfoMaxTerm, PriorTerm, held_out_rows
 from pyg_gunet.nn.masked import MaskedAutoEncoder
 from pyg_gunet.nn.unet import GraphUNet
-from pyg_gunet.settings import Settings
-from pyg_gunet.train.baselines import mean_mse, pca_mse
-from pyg_gunet.train.pictures import draw_reconstruction
+from pyg_gunet.train import pictures
+from pyg_gunet.train.baselines import interpolation_mse, mean_mse, pca_mse
+from pyg_gunet.train.data import MASKS
+from pyg_gunet.train.module import Figures, GraphModule
 from pyg_gunet.train.probe import probe
-from pyg_gunet.train.tasks import GraphModule, Splits, Task, graph_splits, register_task
+from pyg_gunet.validate import check_number
 
 COUNTING = (
-    "floats of z over all test nodes; PCA keeps as many scores (whole components, then the largest "
-    "scores of the next one), its mean and axes come from the training nodes and are not counted, "
-    "nor are our weights and the kept nodes"
+    "floats of z over all test nodes; the baselines keep as many (PCA: scores; interpolation: "
+    "features of kept nodes); means, axes, weights and the kept nodes' ids are not counted"
 )
-PROPAGATE = 10  # steps of PageRank that the probe of masked auto-encoding tries beside none
 
 
 class AutoEncode(GraphModule):
     r"""A :class:`GraphUNetAutoEncoder` that is trained on the features of all nodes.
 
-    With ``normalize='center'`` the network sees features less their mean, over one deviation that
-    all channels share: the loss is then the share of the variance that is lost, and 1 is what
+    With ``normalize='center'`` the loss is the share of the variance that is lost, and 1 is what
     predicting the mean costs.
+
+    Args:
+        latent_channels (int, optional): Latent floats per node of the coarsest level.
+            (default: so many that the latent has a third of the input's floats)
+        mi_weight (float, optional): Weight of the mutual information of latent nodes and their
+            graphs, which is raised. (default: 0.0)
+        kl_weight (float, optional): Weight of the estimated KL of all latents to a standard normal,
+            which is lowered. (default: 0.0)
     """
 
-    def __init__(self, settings: dict[str, Any], channels: dict[str, int]) -> None:
-        super().__init__(settings, channels)
-        s = self.settings
-        options: dict[str, Any] = {"norm": None if s.norm == "none" else s.norm}
-        options.update(dropout=s.dropout or 0.0, act="elu", **s.words)
-        size = channels["in_channels"], s.hidden_channels
-        self.net: Any
-        if s.mask is not None:  # with skip connections: what is hidden cannot be copied
-            sum_res = {"sum": True, "cat": False}.get(s.skip or "sum")
-            net = GraphUNet(*size, s.hidden_channels, s.depth, s.ratios, sum_res, **options)
-            self.net = MaskedAutoEncoder(net, s.mask)
-        else:
-            self.net = GraphUNetAutoEncoder(*size, s.latent_channels, s.depth, s.ratios, **options)
-        latent = s.latent_channels or s.hidden_channels
-        self.infomax = InfoMaxTerm(latent) if s.mi_weight else None
-        self.prior = PriorTerm(latent) if s.kl_weight else None
+    def __init__(
+        self,
+        in_channels: int,
+        latent_channels: int | None = None,
+        *,
+        mi_weight: float = 0.0,
+        kl_weight: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(in_channels, **kwargs)
+        check_number(mi_weight, "mi_weight", low=0.0)
+        check_number(kl_weight, "kl_weight", low=0.0)
+        hidden, depth, ratios = self.shape
+        if latent_channels is None:
+            each = ratios if isinstance(ratios, list) else [ratios] * depth
+            kept = math.prod(ratio for ratio in each if isinstance(ratio, float))
+            latent_channels = min(max(math.ceil(in_channels / 3 / kept - 0.01), 1), hidden)
+        self.net = GraphUNetAutoEncoder(
+            in_channels, hidden, latent_channels, depth, ratios, **self.parts
+        )
+        self.mi_weight, self.kl_weight = mi_weight, kl_weight
+        self.infomax = InfoMaxTerm(latent_channels) if mi_weight else None
+        self.prior = PriorTerm(latent_channels) if kl_weight else None
 
     def encode(self, data: Data) -> tuple[Tensor, Hierarchy]:
         """``(z, hierarchy)`` of a graph or a batch."""
-        x = self.scaled(data)
-        return self.net.encode(x, data.edge_index, data.get("batch"), data.get("edge_weight"))
+        return self.net.encode(self.scaled(data), *self.inputs(data, self.net))
 
     def forward(self, data: Data) -> tuple[Tensor, Tensor]:
         """``(x_hat, z)``, the reconstruction [N, F] in the units of the data set."""
@@ -66,20 +78,14 @@ class AutoEncode(GraphModule):
         return self.net.decode(z, hierarchy) * self.scale + self.mean, z
 
     def terms(self, data: Data) -> dict[str, Tensor]:
-        x = self.scaled(data)
-        if self.settings.mask is not None:
-            batch, weight = data.get("batch"), data.get("edge_weight")
-            x_hat, hidden = self.net(x, data.edge_index, batch, weight)
-            return {"reconstruction": self.net.loss(x_hat, x, hidden)}
         z, hierarchy = self.encode(data)
-        terms = {"reconstruction": self.net.loss(self.net.decode(z, hierarchy), x)}
-        batch, one_graph = self._latent_batch(z, hierarchy)
+        terms = {"reconstruction": self.net.loss(self.net.decode(z, hierarchy), self.scaled(data))}
         if self.infomax is not None:
-            z_corrupt = self._corrupted(data) if one_graph else None
-            terms["infomax"] = self.settings.mi_weight * self.infomax(z, batch, z_corrupt)
+            terms["infomax"] = self.mi_weight * self.infomax(*self._pairs(data, z, hierarchy))
         if self.prior is not None:
-            penalty, critic_loss = self.prior(z, held_out=one_graph)
-            terms["prior"] = self.settings.kl_weight * penalty
+            alone = self._batch(z, hierarchy)[1]
+            penalty, critic_loss = self.prior(z, held_out=alone)
+            terms["prior"] = self.kl_weight * penalty
             if self.training:  # the critic's own loss falls as it sees more: not what is wanted
                 terms["prior_critic"] = critic_loss
         return terms
@@ -89,172 +95,168 @@ class AutoEncode(GraphModule):
         if self.infomax is None and self.prior is None:
             return
         z, hierarchy = self.encode(data)
-        batch, one_graph = self._latent_batch(z, hierarchy)
-        if one_graph and int(held_out_rows(z).sum()) < 2:
+        batch, alone = self._batch(z, hierarchy)
+        if alone and int(held_out_rows(z).sum()) < 2:
             return  # nothing that a critic has not seen
         if self.infomax is not None:
-            z_corrupt = self._corrupted(data) if one_graph else None
-            read = self.infomax.estimate(z, batch, z_corrupt)
-            self._log("val_kl_corrupted" if one_graph else "val_mi", read.value.float(), data)
+            read = self.infomax.estimate(*self._pairs(data, z, hierarchy))
+            self.note("val_kl_corrupted" if alone else "val_mi", read.value.float(), data)
         if self.prior is not None:
-            read = self.prior.estimate(z, batch, held_out=one_graph)
-            self._log("val_kl_prior", read.value.float(), data)
+            read = self.prior.estimate(z, batch, held_out=alone)
+            self.note("val_kl_prior", read.value.float(), data)
 
-    def _latent_batch(self, z: Tensor, hierarchy: Hierarchy) -> tuple[Tensor, bool]:
+    def _batch(self, z: Tensor, hierarchy: Hierarchy) -> tuple[Tensor, bool]:
         """The graph of every row of z, and whether there is one graph only."""
         batch = hierarchy.levels[-1].batch
         if batch is None:
             batch = torch.zeros(z.size(0), dtype=torch.long, device=z.device)
         return batch, not bool((batch != batch[0]).any())
 
-    def _corrupted(self, data: Data) -> Tensor:
-        """z of the same graph with the features of its nodes shuffled."""
+    def _pairs(self, data: Data, z: Tensor, hierarchy: Hierarchy) -> tuple[Tensor, ...]:
+        """What the critic of mutual information sees; of one graph also z of shuffled features."""
+        batch, alone = self._batch(z, hierarchy)
+        if not alone:
+            return z, batch
         x = self.scaled(data)
         x = x[torch.randperm(x.size(0), device=x.device)]
-        return self.net.encode(x, data.edge_index, data.get("batch"), data.get("edge_weight"))[0]
+        return z, batch, self.net.encode(x, *self.inputs(data, self.net))[0]
 
-    def embed(self, data: Data, level: str) -> dict[str, Tensor]:
+    def embed(self, data: Data, level: str = "nodes") -> dict[str, Tensor]:
         """Embeddings `z` of nodes, of graphs, or of the coarsest level's nodes (``'latent'``).
 
         Beside `z` go the graph of every row (`graph`) and, for ``'latent'``, its node in the input
         (`node`).
         """
-        batch = data.get("batch")
-        if batch is None:
-            batch = torch.zeros(data.num_nodes, dtype=torch.long)
+        batch = _batch_of(data)
         if level == "latent":
             z, hierarchy = self.encode(data)
-            node = kept_nodes(hierarchy)
+            node = kept_nodes(hierarchy, hierarchy.depth)
             return {"z": z, "graph": batch[node], "node": node}
-        x = self.scaled(data)
-        weight = data.get("edge_weight")
-        if self.settings.mask is None:
-            z = self.net.embed(x, data.edge_index, batch, weight, level)
-        else:
-            z = self.net.embed(x, data.edge_index, batch, weight)
-            z = z if level == "nodes" else global_mean_pool(z, batch)
+        edges, own, weight = self.inputs(data, self.net)
+        z = self.net.embed(self.scaled(data), edges, own, weight, level)
         return {"z": z, "graph": batch if level == "nodes" else torch.arange(z.size(0))}
 
+    def predict(self, data: Data) -> dict[str, Tensor]:
+        """The reconstruction of every node."""
+        return {"x_hat": self(data)[0], "graph": _batch_of(data)}
 
-def kept_nodes(hierarchy: Hierarchy) -> Tensor:
-    """The input's node behind every node of the coarsest level, [K]."""
-    node = hierarchy.perms[0]
-    for perm in hierarchy.perms[1:]:
+    @torch.no_grad()
+    def report(self, data: Any, folder: Path | None) -> tuple[Figures, list[Path]]:
+        """The error on the test part beside the baselines, and pictures."""
+        seen, outputs, floats, levels = [], [], 0, None
+        for graph in data.test_dataloader():
+            z, hierarchy = self.encode(graph.to(self.device))
+            outputs.append(self.net.decode(z, hierarchy) * self.scale + self.mean)
+            seen.append(graph)
+            floats += z.numel()
+            levels = hierarchy if levels is None else levels
+        x, x_hat = torch.cat([self.features(graph) for graph in seen]), torch.cat(outputs)
+        train_x = torch.cat([self.features(graph) for graph in data.train_graphs()])
+        pca, components = pca_mse(train_x, x, floats)
+        whole = seen[0] if len(seen) == 1 else Batch.from_data_list(list(data.parts[2]))
+        figures = {
+            "mse": (x_hat.double() - x.double()).square().mean().item(),
+            "baselines": {
+                "predict the mean": mean_mse(train_x, x),
+                "PCA of equal latent size": pca,
+                **interpolation_mse(whole, x, floats),
+            },
+            "latent_floats": floats,
+            "latent_floats_per_node": floats / x.size(0),
+            "input_floats_per_node": x.size(1),
+            "pca_components": components,
+            "counting": COUNTING,
+        }
+        if folder is None or levels is None:
+            return figures, []
+        first = self.features(seen[0])
+        made = [pictures.reconstruction(folder, seen[0], first, outputs[0])]
+        return figures, made + pictures.levels(folder, seen[0], levels)
+
+
+class MaskedAutoEncode(GraphModule):
+    r"""A :class:`MaskedAutoEncoder` around a :class:`GraphUNet`: the features of some nodes are
+    hidden and predicted. In the end a linear probe reads classes off the embeddings.
+
+    Args:
+        mask (float, optional): Share of nodes whose features are hidden. (default: 0.5)
+        replace (float, optional): Share of these that get another node's features. (default: 0.05)
+        gamma (float, optional): Exponent of the scaled cosine error. (default: 2.0)
+        skip (str, optional): Skip connections: none, sum, cat. (default: sum)
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        mask: float = 0.5,
+        replace: float = 0.05,
+        gamma: float = 2.0,
+        skip: str = "sum",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(in_channels, **kwargs)
+        hidden, depth, ratios = self.shape
+        net = GraphUNet(in_channels, hidden, hidden, depth, ratios, SKIPS[skip], **self.parts)
+        self.net = MaskedAutoEncoder(net, mask, replace, gamma, self.parts["conv"])
+
+    def terms(self, data: Data) -> dict[str, Tensor]:
+        x = self.scaled(data)
+        x_hat, hidden = self.net(x, *self.inputs(data, self.net.model))
+        return {"reconstruction": self.net.loss(x_hat, x, hidden)}
+
+    def embed(self, data: Data, level: str = "nodes") -> dict[str, Tensor]:
+        """Embeddings `z` of nodes, or their means over graphs."""
+        batch = _batch_of(data)
+        z = self.net.embed(self.scaled(data), *self.inputs(data, self.net.model))
+        if level == "nodes":
+            return {"z": z, "graph": batch}
+        if level == "latent":
+            raise ValueError("'level' must be nodes or graph for masked auto-encoding")
+        z = global_mean_pool(z, batch)
+        return {"z": z, "graph": torch.arange(z.size(0))}
+
+    @torch.no_grad()
+    def report(self, data: Any, folder: Path | None) -> tuple[Figures, list[Path]]:
+        """The error on hidden features and, where nodes have classes and a split, a linear probe of
+        the embeddings, as they are and after ten steps of personalised PageRank: the validation
+        nodes choose between the two."""
+        torch.manual_seed(self.run_seed)
+        losses = [float(self.terms(graph)["reconstruction"]) for graph in data.test_dataloader()]
+        figures: Figures = {"masked_loss": sum(losses) / len(losses), "baselines": {}}
+        if not data.one_graph:
+            return figures, []
+        graph = next(iter(data.test_dataloader()))
+        if any(key not in graph for key in ("y", *MASKS)) or graph.y.is_floating_point():
+            return figures, []
+        masks = [graph[mask] for mask in MASKS]
+        z = self.embed(graph)["z"]
+        tried = {}
+        for steps in (0, 10):
+            h = APPNP(steps, 0.1)(z, graph.edge_index)
+            tried[steps] = probe(h / h.std(), graph.y, *masks)
+        best = max(tried, key=lambda k: (tried[k]["val_accuracy"], -tried[k]["val_loss"]))
+        figures.update(
+            test_accuracy=tried[best]["test_accuracy"],  # of the probe
+            val_accuracy=tried[best]["val_accuracy"],
+            propagate=best,
+        )
+        plain = probe(graph.x, graph.y, *masks)["test_accuracy"]
+        figures["baselines"] = {"probe of the features": plain}
+        return figures, []
+
+
+SKIPS: dict[str, bool | None] = {"none": None, "sum": True, "cat": False}
+
+
+def kept_nodes(hierarchy: Hierarchy, level: int) -> Tensor:
+    """The input's node behind every node of a level, [K]."""
+    node = torch.arange(hierarchy.levels[0].num_nodes, device=hierarchy.perms[0].device)
+    for perm in hierarchy.perms[:level]:
         node = node[perm]
     return node
 
 
-def channels(dataset: InMemoryDataset) -> dict[str, int]:
-    return {"in_channels": int(dataset.num_node_features)}
-
-
-def defaults(settings: Settings, dataset: InMemoryDataset) -> dict[str, Any]:
-    """What measurement found good for graphs of this size.
-
-    The latent gets about a third of the input's floats, at most `hidden_channels` per node.
-    """
-    if settings.mask is not None:
-        return masked_defaults(settings, dataset)
-    kept = math.prod(ratio for ratio in settings.ratios if isinstance(ratio, float))
-    latent = math.ceil(dataset.num_node_features / 3 / kept - 0.01)
-    epochs = 100
-    if len(dataset) == 1:  # a step of 150,000 edges takes about half a second on two cores
-        epochs = 300 if dataset[0].num_edges <= 50_000 else 150
-    return {
-        "epochs": epochs,
-        "lr": 5e-3,
-        "weight_decay": 0.0,
-        "latent_channels": min(max(latent, 1), settings.hidden_channels),
-        "dropout": 0.0,
-        "loss_fn": "mse",
-        "normalize": "center",
-    }
-
-
-def masked_defaults(settings: Settings, dataset: InMemoryDataset) -> dict[str, Any]:
-    """Those of GraphMAE on citation graphs, where they have a meaning here; skips, because what is
-    hidden cannot be copied."""
-    for name in ("mi_weight", "kl_weight"):
-        if getattr(settings, name):
-            raise ValueError(f"'{name}' does not go with 'mask' (got {getattr(settings, name)!r})")
-    return {
-        "epochs": 300,
-        "lr": 1e-3,
-        "weight_decay": 2e-4,
-        "latent_channels": settings.hidden_channels,
-        "select": "spread",
-        "skip": "cat",
-        "dropout": 0.2,
-        "loss_fn": "sce",
-        "normalize": "none",
-    }
-
-
-@torch.no_grad()
-def masked_report(module: AutoEncode, splits: Splits) -> tuple[dict[str, Any], list[Path]]:
-    """The error on hidden features, and a linear probe where the data set has a public split.
-
-    The probe reads the embeddings as they are and after ten steps of personalised PageRank; the
-    validation nodes choose between the two.
-    """
-    torch.manual_seed(module.settings.seed)
-    losses = [float(module.terms(data)["reconstruction"]) for data in splits.test]
-    figures: dict[str, Any] = {
-        "baselines": {},
-        "masked_loss": sum(losses) / len(losses),
-        "mask": module.settings.mask,
-    }
-    if splits.one_graph:
-        data = next(iter(splits.test))
-        if all(key in data for key in ("y", "train_mask", "val_mask", "test_mask")):
-            masks = data.train_mask, data.val_mask, data.test_mask
-            z = module.embed(data, "nodes")["z"]
-            tried = {
-                steps: probe(APPNP(steps, 0.1)(z, data.edge_index), data.y, *masks)
-                for steps in (0, PROPAGATE)
-            }
-            best = max(tried, key=lambda k: (tried[k]["val_accuracy"], -tried[k]["val_loss"]))
-            found, figures["propagate"] = tried[best], best
-            plain = probe(data.x, data.y, *masks)
-            figures["test_accuracy"] = found["test_accuracy"]  # of the probe
-            figures["val_accuracy"] = found["val_accuracy"]
-            figures["baselines"] = {"probe of the features": plain["test_accuracy"]}
-    return figures, []
-
-
-@torch.no_grad()
-def report(
-    module: AutoEncode, splits: Splits, folder: Path | None
-) -> tuple[dict[str, Any], list[Path]]:
-    """The error on the test part beside the two baselines, and a picture."""
-    if module.settings.mask is not None:
-        return masked_report(module, splits)
-    truth, outputs, floats, first = [], [], 0, None
-    for data in splits.test:
-        data = data.to(module.device)
-        x_hat, z = module(data)
-        truth.append(module.features(data).cpu())
-        outputs.append(x_hat.cpu())
-        floats += z.numel()
-        first = (data.cpu(), x_hat.cpu()) if first is None else first
-    x, x_hat = torch.cat(truth), torch.cat(outputs)
-    train_x = torch.cat([module.features(data.cpu()) for data in splits.train])
-    pca, components = pca_mse(train_x, x, floats)
-    figures = {
-        "mse": (x_hat.double() - x.double()).square().mean().item(),
-        "baselines": {"predict the mean": mean_mse(train_x, x), "PCA of equal latent size": pca},
-        "latent_floats": floats,
-        "latent_floats_per_node": floats / x.size(0),
-        "input_floats_per_node": x.size(1),
-        "pca_components": components,
-        "counting": COUNTING,
-    }
-    pictures = []
-    if folder is not None and first is not None:
-        data, x_hat = first
-        pictures.append(folder / "reconstruction.png")
-        draw_reconstruction(pictures[-1], data, module.features(data), x_hat)
-    return figures, pictures
-
-
-register_task(Task("autoencode", AutoEncode, channels, defaults, graph_splits, report))
+def _batch_of(data: Data) -> Tensor:
+    batch = data.get("batch")
+    return torch.zeros(data.num_nodes, dtype=torch.long) if batch is None else batch

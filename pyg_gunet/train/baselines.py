@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import splu
 from torch import Tensor
+from torch_geometric.data import Data
+
+from pyg_gunet.functional.spread import spread
+
+MOST = 20_000  # nodes up to which a system is factorised
 
 
 def mean_mse(train_x: Tensor, x: Tensor) -> float:
@@ -52,36 +61,52 @@ def pca_mse(train_x: Tensor, x: Tensor, floats: int) -> tuple[float, float]:
     return left.square().mean().item(), min(floats / x.size(0), float(x.size(1)))
 
 
-def pca_em(x: Tensor, seen: Tensor, components: int, steps: int = 20) -> Tensor:
-    r"""PCA of a matrix with hidden entries, by expectation maximisation: hidden entries are filled
-    in by the current reconstruction, then mean and axes are fitted anew (Roweis 1998; the limit of
-    no noise). It starts from the columns' means.
+def interpolation_mse(data: Data, x: Tensor, floats: int) -> dict[str, float]:
+    r"""The mean squared error of the smoothest functions through the features of some kept nodes:
+    harmonic (least :math:`x^T L x`, Zhu et al. 2003, eq. 5) and biharmonic (least
+    :math:`x^T L^2 x`, Pesenson 2009), from as many floats as an auto-encoder uses. Kept nodes are
+    spread over the graph, features unread.
 
     Args:
-        x (Tensor): Features, [N, F]; what it holds where `seen` is False is not read.
-        seen (Tensor): Which entries are known, [N, F], boolean.
-        components (int): Latent floats per row.
-        steps (int, optional): Iterations. (default: 20)
+        data (Data): A graph, or a batch of graphs.
+        x (Tensor): Features, [N, F].
+        floats (int): The size of the latent: ``floats / F`` nodes are kept.
 
     Returns:
-        The reconstruction, [N, F], in the dtype of `x`.
+        The errors by name; none where there are negative weights, or systems too large to solve.
 
     Example:
-        >>> x = torch.tensor([[1.0, 2.0], [2.0, 4.0], [3.0, 6.0], [4.0, 0.0]])
-        >>> seen = torch.tensor([[True, True]] * 3 + [[True, False]])
-        >>> pca_em(x, seen, 1, steps=200)[3, 1].round()
-        tensor(8.)
+        >>> path = torch.tensor([[0, 1, 2, 3], [1, 2, 3, 4]])
+        >>> data = Data(edge_index=path, num_nodes=5)
+        >>> interpolation_mse(data, torch.arange(5.0).view(5, 1), 3)["harmonic interpolation"]
+        0.0
     """
-    known = seen.to(x.dtype)
-    count = known.sum(0).clamp(min=1)
-    mean = (torch.where(seen, x, 0.0).sum(0)) / count
-    filled = torch.where(seen, x, mean)
-    components = min(components, min(x.shape))
-    guess = filled
-    for _ in range(steps):
-        mean = filled.mean(0)
-        centred = filled - mean
-        axes = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -components:]
-        guess = mean + centred @ axes @ axes.T
-        filled = torch.where(seen, x, guess)
-    return guess
+    size = x.size(0)
+    count = min(max(round(floats / x.size(1)), 1), size)
+    weight = data.get("edge_weight")
+    if size > MOST or (weight is not None and bool((weight < 0).any())):
+        return {}
+    batch = data.get("batch")
+    ratio = count if batch is None else count / size
+    kept = spread(torch.zeros(size), data.edge_index, ratio, batch).numpy()
+    values = np.ones(data.num_edges) if weight is None else weight.double().numpy()
+    one_way = sparse.csr_matrix((values, tuple(data.edge_index.numpy())), shape=(size, size))
+    both = (one_way + one_way.T) / 2
+    laplacian = sparse.csr_matrix(sparse.diags(np.asarray(both.sum(1)).ravel()) - both)
+    component = connected_components(laplacian, directed=False)[1]
+    free = np.isin(component, component[kept])  # elsewhere nothing is known: the mean
+    free[kept] = False
+    target = x.double().numpy()
+    given, open_, errors = target[kept], np.flatnonzero(free), {}
+    for name, squared in (("harmonic interpolation", False), ("biharmonic interpolation", True)):
+        guess = np.tile(given.mean(0), (size, 1))
+        guess[kept] = given
+        if open_.size:
+            left = laplacian[open_]
+            system = (left @ laplacian[:, open_] if squared else left[:, open_]).tocsc()
+            known = left @ laplacian[:, kept] if squared else left[:, kept]
+            options = {"SymmetricMode": True}
+            solver = splu(system, "MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options)
+            guess[open_] = solver.solve(-(known @ given))
+        errors[name] = float(np.square(guess - target).mean())
+    return errors

@@ -1,62 +1,123 @@
-"""The task ``classify``: the class of every node of one graph with a public split."""
+"""Classification of nodes and of graphs."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch_geometric.data import Data, InMemoryDataset
+from torch_geometric.data import Data
+from torch_geometric.utils import dropout_edge
 
+from pyg_gunet.nn.readout import HierarchicalReadout
+from pyg_gunet.nn.recipes import MixedGraphUNet, OfficialGraphUNet
 from pyg_gunet.nn.unet import GraphUNet
-from pyg_gunet.settings import Settings
-from pyg_gunet.train.loading import part_loader
-from pyg_gunet.train.tasks import GraphModule, Splits, Task, register_task, slim, whole_graph
+from pyg_gunet.train import pictures
+from pyg_gunet.train.autoencode import SKIPS
+from pyg_gunet.train.data import MASKS
+from pyg_gunet.train.module import Figures, GraphModule
+from pyg_gunet.validate import check_choice, check_number
 
-_MASKS = ("train_mask", "val_mask", "test_mask")
+Skip = Literal["none", "sum", "cat"]
 
 
 class Classify(GraphModule):
-    """A :class:`GraphUNet` with cross-entropy on the training nodes; features see the dropout as
-    well. The best epoch is chosen on the validation nodes.
+    r"""The class of every node of one graph: a Graph U-Net with cross-entropy on the training
+    nodes. The best epoch is chosen on the validation nodes.
 
     Of a sampled part of a graph only its seed nodes count: those of `seed_mask`, or the first
     `batch_size` as in a batch of PyG's :class:`~torch_geometric.loader.NeighborLoader`.
+
+    Args:
+        num_classes (int): The number of classes.
+        net (str, optional): plain (:class:`GraphUNet`), mixed (:class:`MixedGraphUNet`) or official
+            (:class:`OfficialGraphUNet`). (default: plain)
+        skip (str, optional): Skip connections of plain and mixed: none, sum, cat. (default: sum)
+        mix (int, optional): Steps along the edges that mixed averages over. (default: 4)
+        act (str, optional): The nonlinearity, by PyG's name. (default: relu)
+        input_dropout (float, optional): Dropout on features. (default: 0.0)
+        drop_nodes (bool, optional): Whether whole rows of features are dropped. (default: False)
+        edge_dropout (float, optional): Share of edges left out of a training step. (default: 0.0)
+        consistency (float, optional): Weight of the distance of two predictions under different
+            dropout to their sharpened mean (Feng et al. 2020, eqs. 5 to 7), rising over the first
+            50 epochs; 0: one pass, no such loss. (default: 0.0)
     """
 
-    def __init__(self, settings: dict[str, Any], channels: dict[str, int]) -> None:
-        super().__init__(settings, channels)
-        s = self.settings
-        self.net = GraphUNet(
-            channels["in_channels"],
-            s.hidden_channels,
-            channels["num_classes"],
-            s.depth,
-            s.ratios,
-            sum_res=s.skip == "sum",
-            norm=None if s.norm == "none" else s.norm,
-            dropout=s.dropout or 0.0,
-            **s.words,
-        )
+    monitor, mode = "val_accuracy", "max"
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        *,
+        net: Literal["plain", "mixed", "official"] = "plain",
+        skip: Skip = "sum",
+        mix: int = 4,
+        act: str = "relu",
+        input_dropout: float = 0.0,
+        drop_nodes: bool = False,
+        edge_dropout: float = 0.0,
+        consistency: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(in_channels, **kwargs)
+        check_choice(net, "net", ("plain", "mixed", "official"))
+        check_choice(skip, "skip", tuple(SKIPS))
+        for name, value in (("input_dropout", input_dropout), ("edge_dropout", edge_dropout)):
+            check_number(value, name, 0.0, 0.99)
+        check_number(consistency, "consistency", 0.0)
+        hidden, depth, ratios = self.shape
+        size: Any = (in_channels, hidden, num_classes, depth, ratios)
+        options: dict[str, Any] = {"act": act}
+        kinds = {"official": OfficialGraphUNet, "mixed": MixedGraphUNet, "plain": GraphUNet}
+        kind: Any = kinds[net]
+        if net != "official":
+            options["sum_res"] = SKIPS[skip]
+        if net == "mixed":
+            options["steps"] = mix
+        self.net: Any = kind(*size, **options, **self.parts)
+        self.input_dropout, self.drop_nodes = input_dropout, drop_nodes
+        self.edge_dropout, self.consistency = edge_dropout, consistency
 
     def forward(self, data: Data) -> Tensor:
         """Logits [N, num_classes]."""
-        x = F.dropout(self.scaled(data), self.settings.dropout or 0.0, self.training)
-        return self.net(x, data.edge_index, data.get("batch"), data.get("edge_weight"))
+        x = self.scaled(data)
+        if self.training and self.input_dropout:
+            if self.drop_nodes:
+                x = x * F.dropout(x.new_ones(x.size(0), 1), self.input_dropout)
+            elif (x == 0).float().mean() > 0.5:  # words: draws for what is there alone
+                kept = x.nonzero(as_tuple=True)
+                x = torch.zeros_like(x).index_put(kept, F.dropout(x[kept], self.input_dropout))
+            else:
+                x = F.dropout(x, self.input_dropout)
+        inner = getattr(self.net, "net", self.net)
+        edges, batch, weight = self.inputs(data, inner)
+        if self.training and self.edge_dropout:
+            edges, kept = dropout_edge(data.edge_index, self.edge_dropout, force_undirected=True)
+            weight = None if weight is None else data.edge_weight[kept]
+            batch = data.get("batch")
+        return self.net(x, edges, batch, weight)
 
     def terms(self, data: Data) -> dict[str, Tensor]:
-        return {"class": self._cross_entropy(self(data), data, "train_mask")}
+        passes = 2 if self.consistency and self.training else 1
+        logits = [self(data) for _ in range(passes)]
+        losses = [self._cross_entropy(one, data, "train_mask") for one in logits]
+        terms = {"class": torch.stack(losses).mean()}
+        if passes > 1:
+            share = min(1.0, self.current_epoch / 50) * self.consistency
+            terms["consistency"] = share * disagreement(torch.stack(logits).softmax(-1))
+        return terms
 
     def weight(self, data: Data) -> Tensor | int:
         return counted(data, "train_mask" if self.training else "val_mask").sum()
 
     def validation_step(self, data: Data, index: int) -> None:
         logits = self(data)
-        self._log("val_loss", self._cross_entropy(logits, data, "val_mask"), data)
+        self.note("val_loss", self._cross_entropy(logits, data, "val_mask"), data)
         right = logits.argmax(-1) == data.y
-        self._log("val_accuracy", right[counted(data, "val_mask")].float().mean(), data)
+        self.note("val_accuracy", right[counted(data, "val_mask")].float().mean(), data)
 
     @staticmethod
     def _cross_entropy(logits: Tensor, data: Data, mask: str) -> Tensor:
@@ -64,6 +125,129 @@ class Classify(GraphModule):
         chosen = counted(data, mask)
         total = F.cross_entropy(logits[chosen], data.y[chosen], reduction="sum")
         return total / chosen.sum().clamp(min=1)
+
+    @classmethod
+    def check(cls, data: Any) -> None:
+        check_node_labels(data, "classify", floating=False)
+
+    def predict(self, data: Data) -> dict[str, Tensor]:
+        """Classes and their probabilities, per node."""
+        probability = self(data).softmax(-1)
+        return {"label": probability.argmax(-1), "probability": probability}
+
+    def embed(self, data: Data, level: str = "nodes") -> dict[str, Tensor]:
+        """Log-probabilities of classes as embeddings `z` of nodes."""
+        if level != "nodes":
+            raise ValueError(f"'level' must be nodes for the task classify (got {level!r})")
+        z = self(data).log_softmax(-1)
+        return {"z": z, "graph": torch.zeros(z.size(0), dtype=torch.long)}
+
+    @torch.no_grad()
+    def report(self, data: Any, folder: Path | None) -> tuple[Figures, list[Path]]:
+        """Accuracy on the test nodes, beside the majority class and logistic regression."""
+        from sklearn.linear_model import LogisticRegression
+
+        graph = next(iter(data.test_dataloader())).to(self.device)
+        found = self(graph).argmax(-1)
+        train, val, test = (graph[mask] for mask in MASKS)
+        right = found == graph.y
+        majority = graph.y[train].bincount().argmax()
+        figures: Figures = {
+            "test_accuracy": right[test].double().mean().item(),
+            "val_accuracy": right[val].double().mean().item(),
+            "baselines": {"majority class": (graph.y[test] == majority).double().mean().item()},
+        }
+        if len(graph.y[train].unique()) > 1:
+            x = F.normalize(graph.x).numpy()
+            logistic = LogisticRegression(C=10.0, max_iter=500).fit(x[train], graph.y[train])
+            score = float(logistic.score(x[test], graph.y[test]))
+            figures["baselines"]["logistic regression"] = score
+        if folder is None:
+            return figures, []
+        classes = getattr(data.graphs[0], "class_names", None)
+        return figures, [pictures.confusion(folder, graph.y[test], found[test], classes)]
+
+
+class ClassifyGraphs(GraphModule):
+    r"""The class of every graph: a :class:`GraphUNet` that reads mean, maximum and sum off every
+    level, with cross-entropy. The best epoch is chosen on the validation graphs.
+
+    Args:
+        num_classes (int): The number of classes.
+        skip (str, optional): Skip connections: none, sum, cat. (default: sum)
+    """
+
+    monitor, mode = "val_accuracy", "max"
+
+    def __init__(
+        self, in_channels: int, num_classes: int, *, skip: Skip = "sum", **kwargs: Any
+    ) -> None:
+        super().__init__(in_channels, **kwargs)
+        check_choice(skip, "skip", tuple(SKIPS))
+        hidden, depth, ratios = self.shape
+        net = GraphUNet(in_channels, hidden, hidden, depth, ratios, SKIPS[skip], **self.parts)
+        self.net = HierarchicalReadout(net, num_classes)
+
+    def forward(self, data: Data) -> Tensor:
+        """Logits [B, num_classes]."""
+        inputs = self.inputs(data, self.net.net)
+        return self.net(self.scaled(data), *inputs, batch_size=data.num_graphs)
+
+    def terms(self, data: Data) -> dict[str, Tensor]:
+        return {"class": F.cross_entropy(self(data), data.y.view(-1))}
+
+    def weight(self, data: Data) -> int:
+        return data.y.numel()
+
+    def validation_step(self, data: Data, index: int) -> None:
+        logits, label = self(data), data.y.view(-1)
+        self.note("val_loss", F.cross_entropy(logits, label), data)
+        self.note("val_accuracy", (logits.argmax(-1) == label).float().mean(), data)
+
+    @classmethod
+    def check(cls, data: Any) -> None:
+        y = [graph.get("y") for graph in data.graphs] if len(data.graphs) > 1 else []
+        if not y or any(one is None or one.numel() != 1 or one.is_floating_point() for one in y):
+            raise ValueError(
+                "'task' classify_graphs needs several graphs with a class each: "
+                f"'dataset' {data.name!r} has {count(len(data.graphs), 'graph')}"
+                + (", not all with one integer 'y'" if y else "")
+            )
+
+    def predict(self, data: Data) -> dict[str, Tensor]:
+        """Classes and their probabilities, per graph."""
+        probability = self(data).softmax(-1)
+        return {"label": probability.argmax(-1), "probability": probability}
+
+    def embed(self, data: Data, level: str = "graph") -> dict[str, Tensor]:
+        """What the levels read of a graph, before the classifier."""
+        if level != "graph":
+            raise ValueError(f"'level' must be graph for the task classify_graphs (got {level!r})")
+        inputs = self.inputs(data, self.net.net)
+        states, hierarchy = self.net.net.states(self.scaled(data), *inputs)
+        z = self.net.read(states, hierarchy, data.num_graphs)
+        return {"z": z, "graph": torch.arange(z.size(0))}
+
+    @torch.no_grad()
+    def report(self, data: Any, folder: Path | None) -> tuple[Figures, list[Path]]:
+        """Accuracy on the test graphs, beside the most frequent class of the training graphs."""
+        y = torch.cat([graph.y.view(-1) for graph in data.train_graphs()])
+        figures: Figures = {}
+        for name, loader in (("val", data.val_dataloader()), ("test", data.test_dataloader())):
+            pairs = [(self(batch).argmax(-1), batch.y.view(-1)) for batch in loader]
+            found, target = (torch.cat(parts) for parts in zip(*pairs))
+            figures[f"{name}_accuracy"] = (found == target).double().mean().item()
+        share = (target == y.bincount().argmax()).double().mean().item()
+        figures["baselines"] = {"majority class": share}
+        return figures, [] if folder is None else [pictures.confusion(folder, target, found)]
+
+
+def disagreement(probability: Tensor) -> Tensor:
+    """The mean squared distance of predictions [passes, N, C] to their sharpened mean, which is
+    held fixed."""
+    target = probability.mean(0).detach().square()
+    target = target / target.sum(-1, keepdim=True)
+    return (probability - target).square().sum(-1).mean()
 
 
 def counted(data: Data, mask: str) -> Tensor:
@@ -76,77 +260,24 @@ def counted(data: Data, mask: str) -> Tensor:
     return chosen
 
 
-def channels(dataset: InMemoryDataset) -> dict[str, int]:
-    return {
-        "in_channels": int(dataset.num_node_features),
-        "num_classes": int(dataset.num_classes),
-    }
-
-
-def defaults(settings: Settings, dataset: InMemoryDataset) -> dict[str, Any]:
-    """Those of PyG's example, with the dropout that our features need."""
-    for name in ("latent_channels", "loss_fn"):
-        if getattr(settings, name) is not None:
-            raise ValueError(
-                f"'{name}' has no meaning for the task 'classify' (got {getattr(settings, name)!r})"
-            )
-    if settings.skip == "none":
-        raise ValueError("'skip' must be 'sum' or 'cat' for the task 'classify' (got 'none')")
-    return {
-        "epochs": 200,
-        "lr": 0.01,
-        "weight_decay": 1e-3,
-        "select": "topk",
-        "skip": "sum",
-        "dropout": 0.6,
-        "normalize": "rows",
-    }
-
-
-def prepare(settings: Settings, dataset: InMemoryDataset) -> Splits:
-    data = dataset[0]
-    missing = [key for key in ("y", *_MASKS) if key not in data]
-    if len(dataset) != 1 or missing:
+def check_node_labels(data: Any, task: str, floating: bool) -> None:
+    """Whether one graph has labels (or, `floating`, targets) for its nodes."""
+    graph = getattr(data, "whole", data.graphs[0])
+    y, what = graph.get("y"), "targets" if floating else "labels"
+    fits = y is not None and y.size(0) == graph.num_nodes and y.is_floating_point() == floating
+    missing = [mask for mask in MASKS if mask not in graph]
+    if not data.one_graph or not fits or missing:
         raise ValueError(
-            "'task' classify needs one graph with labels and a split: "
-            f"'dataset' {settings.dataset!r} has {len(dataset)} graph(s)"
-            + (f" without {', '.join(missing)}" if missing else "")
+            f"'task' {task} needs one graph with {what} of its nodes: 'dataset' {data.name!r} has "
+            f"{count(len(data.graphs), 'graph')}" + ("" if fits else f" without such {what}")
         )
-    loader = whole_graph(data)
-    counts = ", ".join(f"{int(data[m].sum())} {m[:-5]}" for m in _MASKS)
-    note = f"nodes of one graph, public split: {counts}"
-    if settings.loader == "full":
-        return Splits(loader, loader, loader, note)
-    parts = part_loader(settings, slim(data), data.train_mask)
-    count = len(parts.dataset)  # type: ignore[arg-type]
-    note = f"{note}; trained in {count} parts ({settings.loader})"
-    return Splits(parts, loader, loader, note, sampled=True)
 
 
-@torch.no_grad()
-def report(
-    module: Classify, splits: Splits, folder: Path | None
-) -> tuple[dict[str, Any], list[Path]]:
-    """Accuracy on the test nodes, beside the majority class and logistic regression."""
-    from sklearn.linear_model import LogisticRegression
+def count(number: int, word: str) -> str:
+    """A number and a word for it.
 
-    data = next(iter(splits.test))
-    right = module(data.to(module.device)).argmax(-1) == data.y
-    train, test = data.train_mask, data.test_mask
-    majority = data.y[train].bincount().argmax()
-    x = F.normalize(data.x).numpy()
-    logistic = LogisticRegression(C=10.0, max_iter=500).fit(x[train], data.y[train].numpy())
-    figures = {
-        "test_accuracy": right[test].double().mean().item(),
-        "val_accuracy": right[data.val_mask].double().mean().item(),
-        "baselines": {
-            "majority class": (data.y[test] == majority).double().mean().item(),
-            "logistic regression": float(logistic.score(x[test], data.y[test].numpy())),
-        },
-    }
-    return figures, []
-
-
-register_task(
-    Task("classify", Classify, channels, defaults, prepare, report, "val_accuracy", "max")
-)
+    Example:
+        >>> count(1, "graph"), count(0, "epoch")
+        ('1 graph', '0 epochs')
+    """
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"

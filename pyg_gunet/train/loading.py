@@ -14,10 +14,6 @@ from torch_geometric.loader import DataLoader
 from torch_geometric.utils import cumsum
 
 from pyg_gunet.functional.connect import induced
-from pyg_gunet.settings import Settings
-
-PART_NODES = 1024  # what `batch_nodes` is by default
-
 
 _alone = False
 
@@ -167,26 +163,20 @@ class _PartSampler(Sampler[int]):
         return len(self.parts)
 
 
-def part_loader(settings: Settings, data: Data, train_mask: Tensor | None = None) -> DataLoader:
-    """Batches of the parts of one graph, as `settings.loader` wants them.
-
-    ``'random'`` shares out all nodes, each part is the subgraph between its own. ``'neighbor'``
-    shares out the training nodes and adds neighbours.
-
-    Raises:
-        ValueError: If ``'neighbor'`` is wanted where there are no training nodes.
-    """
-    nodes, num_neighbors = torch.arange(int(data.num_nodes or 0)), None
-    if settings.loader == "neighbor":
-        if train_mask is None:
-            raise ValueError(
-                f"'loader' neighbor goes with a task that has training nodes, 'classify' "
-                f"(got {settings.task!r})"
-            )
-        nodes, num_neighbors = train_mask.nonzero().view(-1), settings.num_neighbors
-    size = settings.batch_nodes or PART_NODES
-    parts = NodeParts(data, nodes, size, num_neighbors, settings.seed)
-    return graph_loader(parts, settings.batch_size, _PartSampler(parts))
+def part_loader(
+    data: Data,
+    loader: str,
+    nodes: Tensor,
+    batch_size: int = 1,
+    batch_nodes: int = 1024,
+    num_neighbors: Sequence[int] = (10, 10),
+    seed: int = 0,
+) -> DataLoader:
+    """Batches of `batch_size` parts of one graph, with `batch_nodes` of `nodes` each: ``'random'``,
+    the subgraph between them, or ``'neighbor'``, they and some neighbours."""
+    drawn = num_neighbors if loader == "neighbor" else None
+    parts = NodeParts(data, nodes, batch_nodes, drawn, seed)
+    return graph_loader(parts, batch_size, _PartSampler(parts))
 
 
 def subgraph(data: Data, nodes: Tensor) -> Data:
@@ -256,17 +246,3 @@ def sample_neighbors(
 def _order(size: int, seed: int, epoch: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     return torch.randperm(size, generator=generator)
-
-
-__all__ = [
-    "EpochSampler",
-    "NodeParts",
-    "SharedBatches",
-    "SharedGraphs",
-    "alone",
-    "graph_loader",
-    "part_loader",
-    "place",
-    "sample_neighbors",
-    "subgraph",
-]

@@ -1,291 +1,564 @@
-"""Fit, evaluate, embed: what the command line calls, usable from Python as well."""
+"""Fit, test, predict, embed: what the command line calls, usable from Python as well."""
 
 from __future__ import annotations
 
 import csv
 import io
-import itertools
 import json
+import logging
 import os
 import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch_geometric.data import InMemoryDataset
+import yaml
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 
-from pyg_gunet.datasets import load
 from pyg_gunet.files import check_path, first_line, read_torch, write_aside
-from pyg_gunet.settings import Settings
-from pyg_gunet.train.callbacks import (
-    BEST,
-    LAST,
-    Checkpoints,
-    History,
-    Interrupt,
-)
-from pyg_gunet.train.launch import check_sharing, launched, make_trainer, one_by_one, train
-from pyg_gunet.train.loading import alone
-from pyg_gunet.train.pictures import draw_curve
-from pyg_gunet.train.tasks import GraphModule, Splits, Task, get_task
-from pyg_gunet.validate import check_bool, check_choice
+from pyg_gunet.train import config as configs
+from pyg_gunet.train import pictures
+from pyg_gunet.train.callbacks import Best, History, Interrupt, Last, Progress, SafeCheckpointIO
+from pyg_gunet.train.config import Config
+from pyg_gunet.train.data import GraphData
+from pyg_gunet.train.folder import BEST, LAST, RunFolder
+from pyg_gunet.train.loading import SharedBatches, alone
+from pyg_gunet.train.module import GraphModule, check_trusted
+from pyg_gunet.train.report import write_report
+from pyg_gunet.validate import check_bool
 
 PathLike = str | os.PathLike[str]
+FREE = ("root", "max_epochs", "accelerator", "devices", "num_nodes", "strategy", "precision")
+FREE += ("callbacks", "logger", "plugins", "check_val_every_n_epoch")
 
 
 @dataclass
 class Run:
-    """What :func:`fit` did: figures, the files in `folder`, and whether Ctrl-C stopped it. Of
-    several processes the one of `rank` 0 has the figures and wrote the files."""
+    """What :func:`fit` did: figures, the files in `folder`, and the signal that stopped it (0:
+    none). Of several processes the one of `rank` 0 has the figures and wrote the files."""
 
     folder: Path
     figures: dict[str, Any]
     files: list[Path]
-    interrupted: bool = False
+    signal: int = 0
     rank: int = 0
 
 
 def fit(
-    settings: Settings | None = None,
+    dataset: Any = "bunny",
+    model: str | LightningModule = "autoencode",
     out: PathLike | None = None,
     *,
+    callbacks: Sequence[Any] = (),
+    logger: Any = None,
     overwrite: bool = False,
     resume: PathLike | None = None,
-    changes: Mapping[str, Any] | None = None,
     progress: bool = False,
+    seed: int = 0,
+    patience: int = 0,
+    **options: Any,
 ) -> Run:
     r"""Trains, and writes checkpoints, figures and pictures to a folder.
 
-    With more than one of ``settings.devices`` this script is started once more for each further
-    device, by Lightning, or once for each by ``torchrun``; every step's batch is shared out among
-    them, and the losses are those of one process.
-
     Args:
-        settings (Settings, optional): What to train. With `resume` they come from the checkpoint.
-            (default: all defaults)
+        dataset (str, Data, Dataset or LightningDataModule, optional): A name or path for
+            :func:`pyg_gunet.load`, a graph or data set of PyG, or a data module.
+            (default: ``"bunny"``)
+        model (str or LightningModule, optional): A task (autoencode, masked, classify,
+            classify_graphs, regress, segment), a class path, or a module.
+            (default: ``"autoencode"``)
         out (str, optional): The run's folder. (default: the first free one of
             ``runs/DATASET-TASK``, ``runs/DATASET-TASK-2``, ...; with `resume` the checkpoint's)
+        callbacks (sequence, optional): Lightning callbacks. (default: none)
+        logger (str or Logger, optional): ``'csv'`` or ``'tensorboard'``, in the run's folder, or a
+            logger of Lightning's. (default: None)
         overwrite (bool, optional): Replace the files of a run in `out`, as soon as the new one has
-            a checkpoint. (default: :obj:`False`)
+            a checkpoint. (default: False)
         resume (str, optional): A checkpoint, or a run's folder, to go on from: the outcome is that
-            of an unbroken run. (default: :obj:`None`)
-        changes (dict, optional): Settings to change on `resume`: those that do not alter the
-            model. Others must equal the checkpoint's. (default: :obj:`None`)
-        progress (bool, optional): Show a progress bar. (default: :obj:`False`)
+            of an unbroken run. `dataset` and `model` come from it. (default: None)
+        progress (bool, optional): Show a progress bar. (default: False)
+        seed (int, optional): Seed of weights, splits, order and dropout. (default: 0)
+        patience (int, optional): Stop after so many epochs without a better validation value; 0:
+            never. (default: 0)
+        **options: Arguments of the task's module, of the data module and of Lightning's Trainer, by
+            name (`epochs` is `max_epochs`), over the defaults for the task and kind of data.
 
     Raises:
         FileExistsError: If `out` exists, without `overwrite`.
-        ValueError, TypeError: On bad settings, an unreadable checkpoint or an unreadable data set.
+        ValueError, TypeError: On bad options, an unreadable checkpoint or an unreadable data set.
         OSError: If a file cannot be read or written.
     """
+    if resume is not None:
+        changes = {**options, **({"seed": seed} if seed else {})}
+        return resume_run(resume, changes, out, callbacks, logger, overwrite, progress)
+    check_out(out, overwrite)
+    task = model if isinstance(model, str) else configs_path(type(model))
+    made = dataset if isinstance(dataset, LightningDataModule) else None
+    base: Config = {"task": task, "seed": seed, "patience": patience}
+    model_class = configs.task_class(model) if isinstance(model, str) else type(model)
+
+    def parse(datamodule: str, shipped: Config) -> Config:
+        data_class = configs.data_class(datamodule)
+        given = configs.route(options, model_class, data_class)
+        shipped = shipped if isinstance(model, str) else {"trainer": shipped.get("trainer", {})}
+        config = configs.merged(shipped, base, given)
+        config["data"].setdefault("dataset", dataset)
+        if not isinstance(model, str):
+            config["model"] = plain(dict(model.hparams))
+        return {**config, "datamodule": datamodule}
+
+    if made is None:
+        config, data = configs.prepare(task, None, parse, dataset)
+    else:
+        config, data = parse(configs_path(type(made)), {}), made
+        names = configs.parameters(type(made)) - {"seed"}
+        config["data"] = {key: getattr(made, key) for key in names if hasattr(made, key)}
+    return train(
+        config, data, None if isinstance(model, str) else model,
+        out=out, callbacks=callbacks, logger=logger, overwrite=overwrite, progress=progress,
+    )  # fmt: skip
+
+
+def configs_path(cls: type) -> str:
+    """The class path of a class, or the name of its task."""
+    known = {task: name for name, task in configs.TASKS.items()}
+    return known.get(cls, f"{cls.__module__}.{cls.__qualname__}")  # type: ignore[arg-type]
+
+
+def train(
+    config: Config,
+    data: Any,
+    model: LightningModule | None = None,
+    *,
+    out: PathLike | None = None,
+    callbacks: Sequence[Any] = (),
+    logger: Any = None,
+    overwrite: bool = False,
+    resume: Path | None = None,
+    progress: bool = False,
+    verbose: bool = False,
+) -> Run:
+    """Trains what is configured; the inner half of :func:`fit`."""
     check_bool(overwrite, "overwrite")
     check_bool(progress, "progress")
-    if settings is not None and not isinstance(settings, Settings):
-        raise TypeError(f"'settings' must be Settings (got {settings!r:.80})")
-    if changes is not None and not isinstance(changes, Mapping):
-        raise TypeError(f"'changes' must be a dict (got {changes!r:.80})")
-    out = None if out is None else check_path(out, "out")
-    checkpoint = None
-    if resume is not None:
-        resume = check_path(resume, "resume")
-        if settings is not None:
-            raise ValueError("'settings' must be None with 'resume': the checkpoint holds them")
-        resume = resume / LAST if resume.is_dir() else resume
-        checkpoint = _read_checkpoint(resume, "resume")
-        if not checkpoint.get("optimizer_states") or "loops" not in checkpoint:
-            raise ValueError(f"'resume' holds no state of training (got '{resume}')")
-        settings = _changed(checkpoint["hyper_parameters"]["settings"], changes or {})
-        out = resume.parent if out is None else out
-    elif changes:
-        raise ValueError(f"'changes' go with 'resume' only (got {sorted(changes)})")
-    settings = launched(settings or Settings())
-    task = get_task(settings.task)
-    folder = _default_folder(settings) if out is None else Path(out)
-    goes_on = resume is not None and folder.resolve() == Path(resume).resolve().parent
-    _check_folder(folder, overwrite or goes_on)
-
-    with one_by_one(settings.root):
-        dataset = load(settings.dataset, settings.root, **settings.dataset_options)
-    settings = settings.filled(**task.defaults(settings, dataset))
+    config = launched(config)
+    folder: Any = nullcontext()
+    if rank() == 0:
+        folder = make_folder(config, data, out, overwrite, resume)
+    with one_by_one(getattr(data, "root", ".")):
+        data.setup("fit")
+    if isinstance(data, GraphData) and issubclass(configs.task_class(config["task"]), GraphModule):
+        configs.task_class(config["task"]).check(data)  # type: ignore[attr-defined]
+    if model is None:
+        model = configs.make_model(config, data)
+    loader = data.train_dataloader()
+    check_sharing(config, data, loader)
+    model.run_seed = config.get("seed", 0)  # type: ignore[assignment]
+    checkpoint = None if resume is None else read_checkpoint(resume, "resume")
+    if isinstance(model, GraphModule):
+        with alone():  # every process reads all of the training data
+            model.learn_statistics(data.train_graphs())
     if checkpoint is not None:
-        _check_sizes(task, checkpoint["hyper_parameters"], checkpoint, "resume")
-    module, splits = _build(task, settings, dataset)
-    if checkpoint is not None:
-        _load_weights(module, checkpoint, "resume")
-    inherited = None if resume is None or goes_on else Path(resume).parent / BEST
-    checkpoints = Checkpoints(folder, task.monitor, task.mode, goes_on, inherited)
-    history = History()
-    trainer = make_trainer(settings, splits, task, [history, checkpoints], progress)
+        load_weights(model, checkpoint, "resume")
+    if verbose and rank() == 0 and isinstance(data, GraphData):
+        told = data.describe(by_nodes(model))
+        print(f"{told['dataset']}: {told['split']}\n{yaml.safe_dump(plain(config))}", end="")
     start = time.monotonic()
-    with Interrupt(trainer) as interrupt:
-        train(trainer, module, splits, None if resume is None else str(resume), interrupt)
-    if trainer.global_rank != 0:
-        return Run(folder, {}, [], interrupt.pressed, trainer.global_rank)
-    if resume is not None and not checkpoints.claimed and not interrupt.pressed:
-        checkpoints.adopt(Path(resume))
-    if interrupt.pressed and not checkpoints.complete:
-        files = [folder / LAST] if (folder / LAST).is_file() else []
-        return Run(folder, {"epochs": trainer.current_epoch}, files, interrupted=True)
+    with folder as claimed:
+        path = Path("runs") if claimed is None else claimed.path
+        if resume is not None and claimed is not None and not claimed.goes_on:
+            inherit(resume, path)
+        history = History({"config": plain(config), "version": 1})
+        interrupt = Interrupt()
+        monitor, mode = getattr(model, "monitor", "val_loss"), getattr(model, "mode", "min")
+        best = Best(path, monitor, mode)
+        own = [interrupt, history, best, Last(path)]
+        trainer = make_trainer(
+            config, data, (monitor, mode), own, callbacks, logger, path, progress
+        )
+        run_trainer(trainer, model, data, resume, interrupt)
+        if trainer.global_rank != 0:
+            return Run(path, {}, [], interrupt.signal, trainer.global_rank)
+        if interrupt.signal and trainer.current_epoch != trainer.max_epochs:
+            files = [path / LAST] if (path / LAST).is_file() else []
+            return Run(path, {"epochs": trainer.current_epoch}, files, interrupt.signal)
+        chosen = path / BEST if (path / BEST).is_file() else path / LAST
+        load_weights(model, read_checkpoint(chosen, "best.ckpt"), "best.ckpt")
+        figures: dict[str, Any] = {"task": config["task"], "seed": config.get("seed", 0)}
+        if isinstance(data, GraphData):
+            figures.update(data.describe(by_nodes(model)))
+        figures.update(
+            parameters=sum(p.numel() for p in model.parameters()),
+            epochs=trainer.current_epoch,
+            best_epoch=best.epoch,
+            seconds=round(time.monotonic() - start, 1),
+        )
+        made: list[Path] = []
+        model.eval().cpu()
+        with alone():  # the other processes are done
+            if isinstance(model, GraphModule):
+                results, made = model.report(data, path)
+                figures.update(results)
+            else:
+                figures.update({k: float(v) for k, v in trainer.callback_metrics.items()})
+            made.insert(0, pictures.curve(path, history.rows, best.epoch))
+        figures.update(settings=plain(config), versions=versions())
+        write_text(path / "metrics.json", json.dumps(figures, indent=2) + "\n")
+        write_text(path / "history.csv", table(history.rows))
+        write_text(path / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
+        write_report(path / "report.html", figures, made)
+        names = [BEST, LAST, "metrics.json", "history.csv", "config.yaml", "report.html"]
+        files = [path / name for name in names if (path / name).is_file()]
+        return Run(path, figures, files + made)
 
-    best = folder / BEST if (folder / BEST).is_file() else folder / LAST
-    _load_weights(module, _read_checkpoint(best, "best.ckpt"), "best.ckpt")
-    figures = {
-        **_describe(settings, dataset, module, splits),
-        "epochs": trainer.current_epoch,
-        "best_epoch": checkpoints.best_epoch,
-        "seconds": round(time.monotonic() - start, 1),
-    }
-    with alone():  # the other processes are done
-        results, pictures = task.report(module.eval().cpu(), splits, folder)
-    figures.update(results, settings=settings.as_dict(), versions=_versions())
-    with write_aside(folder / "metrics.json") as file:
-        file.write(json.dumps(figures, indent=2).encode() + b"\n")
-    _write_history(folder / "history.csv", history.rows)
-    draw_curve(folder / "loss.png", history.rows, checkpoints.best_epoch)
-    names = [BEST, LAST, "metrics.json", "history.csv", "loss.png"]
-    return Run(folder, figures, [folder / name for name in names] + pictures)
+
+def resume_run(
+    resume: PathLike,
+    changes: Mapping[str, Any],
+    out: PathLike | None = None,
+    callbacks: Sequence[Any] = (),
+    logger: Any = None,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Run:
+    """Goes on from a checkpoint, with changes that leave the model as it is."""
+    path = check_path(resume, "resume")
+    path = path / LAST if path.is_dir() else path
+    checkpoint = read_checkpoint(path, "resume")
+    if not checkpoint.get("optimizer_states") or "loops" not in checkpoint:
+        raise ValueError(f"'resume' holds no state of training (got '{path}')")
+    config = checkpoint["run"]["config"]
+    model_class = configs.task_class(config["task"])
+    data_class = configs.data_class(config["datamodule"])
+    own = {key: value for key, value in changes.items() if key in ("seed", "patience", "logger")}
+    given = configs.route(
+        {key: value for key, value in changes.items() if key not in own}, model_class, data_class
+    )
+    config = changed(config, {**given, **own})
+    options = {**config["data"], "seed": config.get("seed", 0)}
+    configs.check(config)
+    check_sizes(config, checkpoint, "resume")
+    data = data_class(
+        **{key: value for key, value in options.items() if key in configs.parameters(data_class)}
+    )
+    return train(
+        config, data, resume=path, out=path.parent if out is None else out,
+        callbacks=callbacks, logger=logger, overwrite=overwrite, progress=progress,
+    )  # fmt: skip
 
 
-def evaluate(ckpt: PathLike, **changes: Any) -> dict[str, Any]:
-    r"""The figures of a checkpoint on the test part of its data set.
+def changed(stored: Config, given: Config) -> Config:
+    """The settings of a checkpoint, with changes that leave the model as it is."""
+    for group, values in given.items():
+        old = stored.get(group, {})
+        for name, value in values.items() if isinstance(values, Mapping) else ((group, values),):
+            before = old.get(name) if isinstance(old, Mapping) else old
+            if name not in FREE and value != before:
+                raise ValueError(
+                    f"'{name}' cannot change on 'resume': the checkpoint has {before!r} "
+                    f"(got {value!r})"
+                )
+    return configs.merged(stored, given)
+
+
+# Of a trained run -------------------------------------------------------------------------------
+
+
+def load_run(ckpt: PathLike, *, device: str = "cpu", **changes: Any) -> tuple[LightningModule, Any]:
+    r"""The trained module of a checkpoint, in eval mode, and its data.
 
     Args:
-        ckpt (str): A checkpoint of :func:`fit`.
-        **changes: `root`, or another `dataset` with as many features.
+        ckpt (str): A checkpoint of :func:`fit`, or a run's folder: its best epoch.
+        device (str, optional): Where to. (default: ``"cpu"``)
+        **changes: Arguments of the data module: `root`, or another `dataset` with as many
+            features, ...
 
     Raises:
         ValueError, TypeError, OSError: If a file cannot be read, or does not fit.
+
+    Example:
+        >>> model, data = load_run("runs/bunny-autoencode")  # doctest: +SKIP
+        >>> x_hat, z = model(data.whole)  # doctest: +SKIP
     """
-    task, module, dataset = _restore(ckpt, changes)
-    splits = task.prepare(module.settings, dataset)
-    results, _ = task.report(module, splits, None)
-    return {**_describe(module.settings, dataset, module, splits), **results}
+    path = check_path(ckpt, "ckpt")
+    path = path / BEST if path.is_dir() else path
+    checkpoint = read_checkpoint(path, "ckpt")
+    config = checkpoint["run"]["config"]
+    source = changes.get("dataset", config["data"].get("dataset", "bunny"))
+    name, other = config["datamodule"], "dataset" in changes
+    if other:  # what was said of the old data set says nothing of this one
+        name = configs.kind_of(config["task"], source)[0]
+    data_class = configs.data_class(name)
+    takes = configs.parameters(data_class)
+    unknown = set(changes) - takes
+    if unknown:
+        raise TypeError(f"'changes' must be among {sorted(takes)} (got {sorted(unknown)})")
+    kept = {key: value for key, value in config["data"].items() if key in takes}
+    if other:
+        kept.pop("options", None)
+    options = {**kept, "seed": config.get("seed", 0), **changes}
+    if options.get("dataset") is None:
+        raise ValueError("'dataset' must be given: the checkpoint was trained on an object")
+    data: Any = data_class(**options)
+    data.read()
+    if other and name == "OneGraph" and not data.one_graph:
+        return load_run(ckpt, device=device, **{**changes, "dataset": data.graphs})
+    check_sizes(config, checkpoint, "ckpt")
+    wanted = checkpoint["hyper_parameters"].get("in_channels")
+    if wanted is not None and data.sizes["in_channels"] != wanted:
+        raise ValueError(
+            f"'dataset' must fit the checkpoint, {wanted} features "
+            f"(got {data.sizes['in_channels']} in {data.name!r})"
+        )
+    with torch.random.fork_rng(devices=[]):
+        model = rebuilt(config, checkpoint)
+    load_weights(model, checkpoint, "ckpt")
+    model.run_seed = config.get("seed", 0)  # type: ignore[assignment]
+    return model.eval().to(device), data
 
 
-def embed(
-    ckpt: PathLike, out: PathLike, *, level: str = "nodes", overwrite: bool = False, **changes: Any
-) -> dict[str, tuple[int, ...]]:
-    r"""Writes the embeddings of all graphs of a checkpoint's data set to an ``.npz`` file.
+def rebuilt(config: Config, checkpoint: dict[str, Any]) -> LightningModule:
+    """The untrained module of a checkpoint."""
+    hyper = dict(checkpoint["hyper_parameters"])
+    return configs.task_class(config["task"])(**hyper)
+
+
+def evaluate(ckpt: PathLike, **changes: Any) -> dict[str, Any]:
+    r"""The figures of a checkpoint on the test part of its data set, or on all of another.
 
     Args:
-        ckpt (str): A checkpoint of :func:`fit` of a task with embeddings.
-        out (str): The file: arrays `z`, `graph` (of each row), `node` (of each row, with
-            ``'latent'``) and `y`, where the data set has one label per row.
-        level (str, optional): ``'nodes'``, ``'graph'`` or ``'latent'``, the nodes of the coarsest
-            level. (default: ``'nodes'``)
-        overwrite (bool, optional): Replace `out`. (default: :obj:`False`)
-        **changes: `root`, or another `dataset` with as many features.
-
-    Returns:
-        The shapes of the arrays.
+        ckpt (str): A checkpoint of :func:`fit`, or a run's folder.
+        **changes: See :func:`load_run`.
     """
-    out = check_path(out, "out")
+    model, data = load_run(ckpt, **changes)
+    data.setup("test")
+    if not isinstance(model, GraphModule):
+        found = Trainer(logger=False, enable_progress_bar=False).test(model, data, verbose=False)
+        return dict(found[0])
+    type(model).check(data)
+    if "dataset" in changes:
+        data.score_all()
+    figures = data.describe(by_nodes(model))
+    count = sum(p.numel() for p in model.parameters())
+    return {**figures, "parameters": count, **model.report(data, None)[0]}
+
+
+def validate(ckpt: PathLike, **changes: Any) -> dict[str, Any]:
+    """What a checkpoint reads on the validation part of its data set, as while training."""
+    model, data = load_run(ckpt, **changes)
+    data.setup("validate")
+    quiet: Any = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    with silence():
+        made = Trainer(accelerator="cpu", devices=1, enable_checkpointing=False, **quiet)
+        return dict(made.validate(model, data, verbose=False)[0])
+
+
+# The parts --------------------------------------------------------------------------------------
+
+
+def by_nodes(model: LightningModule) -> bool:
+    """Whether a task trains on some nodes of one graph."""
+    return configs_path(type(model)) in ("classify", "regress")
+
+
+def rank() -> int:
+    """This process's number among those of the run, before they know each other."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0)))
+
+
+def check_out(out: PathLike | None, overwrite: bool) -> None:
+    """Refuses a folder before any work; of several processes the first one does."""
     check_bool(overwrite, "overwrite")
-    check_choice(level, "level", ("nodes", "graph", "latent"))
-    if out.is_dir() or (out.exists() and not overwrite):
-        raise FileExistsError(f"'out' exists (got '{out}'); --overwrite replaces a file")
-    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
-        raise FileNotFoundError(f"'out' must lie in a folder that can be written (got '{out}')")
-    task, module, dataset = _restore(ckpt, changes)
-    if not hasattr(module, "embed"):
-        raise ValueError(f"'ckpt' is of the task {task.name!r}, which has no embeddings")
-    from torch_geometric.loader import DataLoader
-
-    parts: list[dict[str, np.ndarray]] = []
-    graphs = nodes = 0
-    with torch.no_grad():
-        for data in DataLoader(list(dataset), batch_size=module.settings.batch_size):
-            part = {key: value.numpy() for key, value in module.embed(data, level).items()}
-            part["graph"] = part["graph"] + graphs
-            if "node" in part:
-                part["node"] = part["node"] + nodes
-            y = data.get("y")
-            if y is not None and y.dim() == 1 and len(y) == len(part["z"]):
-                part["y"] = y.numpy()
-            graphs, nodes = graphs + data.num_graphs, nodes + data.num_nodes
-            parts.append(part)
-    arrays: dict[str, Any] = {
-        key: np.concatenate([part[key] for part in parts]) for key in parts[0]
-    }
-    with write_aside(out) as file:
-        np.savez_compressed(file, **arrays)
-    return {key: value.shape for key, value in arrays.items()}
+    if out is not None and rank() == 0:
+        RunFolder(check_path(out, "out").expanduser(), overwrite=overwrite)
 
 
-# The parts ------------------------------------------------------------------------------------
-
-
-def _changed(stored: Any, changes: Mapping[str, Any]) -> Settings:
-    """The settings of a checkpoint, with changes that leave the model as it is."""
-    settings = Settings.from_dict(stored)
-    free = {item.name for item in fields(Settings) if item.metadata.get("resume")}
-    unknown = set(map(str, changes)) - {item.name for item in fields(Settings)}
-    if unknown:
-        raise ValueError(f"'changes' hold unknown names (got {sorted(unknown)})")
-    for name, value in changes.items():
-        if name not in free and value != getattr(settings, name):
-            raise ValueError(
-                f"'{name}' cannot change on 'resume': the checkpoint has "
-                f"{getattr(settings, name)!r} (got {value!r})"
-            )
-    return replace(settings, **changes)
-
-
-def _default_folder(settings: Settings) -> Path:
-    name = Path(settings.dataset).stem if os.sep not in settings.dataset else settings.dataset
+def make_folder(
+    config: Config, data: Any, out: PathLike | None, overwrite: bool, resume: Path | None
+) -> RunFolder:
+    if out is not None:
+        path = check_path(out, "out").expanduser()
+        goes_on = resume is not None and path.resolve() == resume.resolve().parent
+        return RunFolder(path, overwrite=overwrite, goes_on=goes_on)
+    name = str(getattr(data, "name", type(data).__name__))
+    name = Path(name).stem if Path(name).suffix else name
     name = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[-60:] or "graph"
-    base = Path("runs") / f"{name}-{settings.task}"
-    return next(
-        path
-        for i in itertools.count(1)
-        if not (path := base if i == 1 else base.with_name(f"{base.name}-{i}")).exists()
-    )
+    task = config["task"].rpartition(".")[2].lower()
+    return RunFolder(Path("runs") / f"{name}-{task}", free=True)
 
 
-def _check_folder(folder: Path, may_exist: bool) -> None:
-    if os.path.lexists(folder):
-        if not folder.is_dir():
-            raise FileExistsError(f"'out' must be a folder, it is a file (got '{folder}')")
-        if not may_exist:
-            raise FileExistsError(f"'out' exists (got '{folder}'); --overwrite replaces its run")
-    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not above.is_dir():
-        raise NotADirectoryError(f"'out' lies below a file, '{above}' (got '{folder}')")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise PermissionError(f"'out' cannot be written: '{above}' is read-only (got '{folder}')")
+def inherit(resume: Path, folder: Path) -> None:
+    """A run that goes on in another folder takes its checkpoints there."""
+    for name, source in ((LAST, resume), (BEST, resume.parent / BEST)):
+        if source.is_file():
+            with write_aside(folder / name) as file:
+                file.write(source.read_bytes())
 
 
-def _build(task: Task, settings: Settings, dataset: InMemoryDataset) -> tuple[GraphModule, Splits]:
-    splits = task.prepare(settings, dataset)
-    check_sharing(settings, splits)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        module = task.module(settings.as_dict(), task.channels(dataset))
-    with alone():  # every process reads all of the training data
-        module.learn_statistics(splits.val if splits.sampled else splits.train)
-    return module, splits
+def launched(config: Config) -> Config:
+    """The settings with the processes that torchrun started, where it did."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return config
+    local, world = (int(os.environ[name]) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+    return configs.merged(config, {"trainer": {"devices": local, "num_nodes": world // local}})
 
 
-def _read_checkpoint(path: PathLike, name: str) -> dict[str, Any]:
+@contextmanager
+def one_by_one(root: PathLike) -> Iterator[None]:
+    """Of the processes of a run on one machine, one at a time makes or reads the files in `root`:
+    PyG writes `processed/` without asking whether another process does."""
+    folder = None
+    if "LOCAL_RANK" in os.environ:
+        with suppress(ImportError, OSError):  # not Linux, no such folder, no locks on it
+            import fcntl
+
+            folder = os.open(root, os.O_RDONLY)
+            fcntl.flock(folder, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if folder is not None:
+            os.close(folder)
+
+
+def processes(config: Config) -> int:
+    devices, nodes = (config["trainer"].get(key) or 1 for key in ("devices", "num_nodes"))
+    return int(devices) * int(nodes) if isinstance(devices, int) else 1
+
+
+def check_sharing(config: Config, data: Any, loader: Any) -> None:
+    """Whether the data can be shared out among the processes."""
+    world = processes(config)
+    if world == 1 or not isinstance(data, GraphData):
+        return
+    if not isinstance(getattr(loader, "batch_sampler", None), SharedBatches):
+        raise ValueError(
+            f"'devices' cannot share one graph: 'loader' must be random or neighbor "
+            f"(got {world} processes)"
+        )
+    if data.batch_size < world:
+        raise ValueError(
+            f"'batch_size' must be at least the number of processes, {world} "
+            f"(got {data.batch_size})"
+        )
+
+
+def make_trainer(
+    config: Config,
+    data: Any,
+    monitor: tuple[str, str],
+    own: list[Any],
+    callbacks: Sequence[Any],
+    logger: Any,
+    folder: Path,
+    progress: bool,
+) -> Trainer:
+    from pytorch_lightning.callbacks import EarlyStopping
+    from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+    from pytorch_lightning.plugins.environments import LightningEnvironment
+
+    options = {key: value for key, value in config["trainer"].items() if value is not None}
+    epochs = options.setdefault("max_epochs", 100)
+    whole = isinstance(data, GraphData) and data.one_graph
+    # On one graph an epoch is a step: validating after each would double the time.
+    every = options.setdefault("check_val_every_n_epoch", max(1, epochs // 100) if whole else 1)
+    callbacks = [*callbacks, *(options.pop("callbacks", None) or [])]
+    logger = options.pop("logger", None) if logger is None else logger
+    named = {"csv": CSVLogger, "tensorboard": TensorBoardLogger}
+    if isinstance(logger, str):
+        if logger not in named:
+            raise ValueError(f"'logger' must be csv, tensorboard or a Logger (got {logger!r})")
+        logger = named[logger](folder, "logs", "")
+    if config.get("patience"):
+        patience = max(1, round(config["patience"] / every))
+        callbacks.insert(
+            0,
+            EarlyStopping(
+                monitor[0], patience=patience, mode=monitor[1], check_on_train_epoch_end=False
+            ),
+        )
+    plugins = [SafeCheckpointIO(), *(options.pop("plugins", None) or [])]
+    if processes(config) == 1:
+        options.setdefault("devices", 1)
+        if "SLURM_JOB_ID" in os.environ or "SLURM_NTASKS" in os.environ:
+            plugins.append(LightningEnvironment())  # a job's variables are no order to share
+    elif options.get("strategy", "auto") == "auto":
+        options["strategy"] = "ddp"
+    options.update(num_sanity_val_steps=0, use_distributed_sampler=False)
+    options.setdefault("enable_model_summary", False)
+    with silence():
+        return Trainer(
+            **options,
+            enable_progress_bar=progress,
+            logger=logger or False,
+            callbacks=[*callbacks, *own, *([Progress()] if progress else [])],
+            plugins=plugins,
+        )
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Without Lightning's advice on workers and on logging, which does not fit graphs in memory."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
+        warnings.filterwarnings("ignore", message=".*(num_workers|torch_geometric.distributed).*")
+        yield
+
+
+def run_trainer(
+    trainer: Trainer, model: Any, data: Any, resume: Path | None, interrupt: Interrupt
+) -> None:
+    grouped = _group_size() > 0
+    with silence():
+        try:
+            path = None if resume is None else str(resume)
+            trainer.fit(model, datamodule=data, ckpt_path=path, weights_only=True)
+        except SystemExit as error:  # Lightning's own answer to a KeyboardInterrupt
+            if interrupt.signal:
+                raise KeyboardInterrupt from error
+            raise
+        finally:
+            # A group of this process alone (strategy='ddp' with one device) would outlive the run
+            # and hinder the caller's next one; a larger one ends with its processes.
+            if not grouped and _group_size() == 1:
+                torch.distributed.destroy_process_group()
+
+
+def _group_size() -> int:
+    """The number of processes in the default process group; 0 where there is none."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_world_size()
+    return 0
+
+
+def read_checkpoint(path: PathLike, name: str) -> dict[str, Any]:
+    """A checkpoint of :func:`fit`, of which nothing was run."""
     checkpoint = read_torch(path, name)
-    hyper = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
+    run = checkpoint.get("run") if isinstance(checkpoint, dict) else None
+    config = run.get("config") if isinstance(run, dict) else None
+    kinds = {"task": str, "datamodule": str, "model": dict, "data": dict, "trainer": dict}
     if not (
-        isinstance(hyper, dict)
-        and {"settings", "channels"} <= set(hyper)
+        isinstance(config, dict)
+        and all(isinstance(config.get(key), kind) for key, kind in kinds.items())
+        and isinstance(checkpoint.get("hyper_parameters"), dict)
         and isinstance(checkpoint.get("state_dict"), dict)
     ):
         raise ValueError(f"'{name}' is not a checkpoint of pyg-gunet (got '{path}')")
+    check_trusted([config, checkpoint["hyper_parameters"]], name)
     return checkpoint
 
 
-def _check_sizes(task: Task, hyper: dict[str, Any], checkpoint: dict[str, Any], name: str) -> None:
+def check_sizes(config: Config, checkpoint: dict[str, Any], name: str) -> None:
     """Compares sizes without memory: settings may ask for more than there is."""
     with torch.device("meta"):
-        wanted = task.module(hyper["settings"], hyper["channels"]).state_dict()
+        wanted = rebuilt(config, checkpoint).state_dict()
     found = checkpoint["state_dict"]
     for key in sorted({*wanted, *found}):
         shapes = [list(getattr(state.get(key), "shape", ())) for state in (wanted, found)]
@@ -296,68 +569,46 @@ def _check_sizes(task: Task, hyper: dict[str, Any], checkpoint: dict[str, Any], 
             )
 
 
-def _load_weights(module: GraphModule, checkpoint: dict[str, Any], name: str) -> None:
+def load_weights(model: LightningModule, checkpoint: dict[str, Any], name: str) -> None:
     try:
-        module.load_state_dict(checkpoint["state_dict"])
+        model.load_state_dict(checkpoint["state_dict"])
     except Exception as error:  # torch raises RuntimeError with a line per key
         lines = str(error).splitlines()
         reason = lines[1].strip() if len(lines) > 1 else first_line(error)
         raise ValueError(f"'{name}' does not fit the model: {reason[:200]}") from error
 
 
-def _restore(ckpt: PathLike, changes: dict[str, Any]) -> tuple[Task, Any, InMemoryDataset]:
-    """The task, the module with its weights, in eval mode, and the data set of a checkpoint."""
-    ckpt = check_path(ckpt, "ckpt")
-    ckpt = ckpt / BEST if ckpt.is_dir() else ckpt
-    checkpoint = _read_checkpoint(ckpt, "ckpt")
-    hyper = checkpoint["hyper_parameters"]
-    settings = Settings.from_dict(hyper["settings"])
-    unknown = set(changes) - {"root", "dataset"}
-    if unknown:
-        raise TypeError(f"'changes' must be among dataset, root (got {sorted(unknown)})")
-    settings = replace(settings, **changes)
-    task = get_task(settings.task)
-    dataset = load(settings.dataset, settings.root, **settings.dataset_options)
-    found = task.channels(dataset)
-    if found != hyper["channels"]:
-        raise ValueError(
-            f"'dataset' must fit the checkpoint, {hyper['channels']} "
-            f"(got {found} in {settings.dataset!r})"
-        )
-    _check_sizes(task, hyper, checkpoint, "ckpt")
-    module = task.module(settings.as_dict(), found)
-    _load_weights(module, checkpoint, "ckpt")
-    return task, module.eval(), dataset
+def plain(value: Any) -> Any:
+    """Plain values alone, for a checkpoint, JSON and YAML; an object by its name."""
+    if isinstance(value, Mapping):
+        own = ("dataset",)  # an object in its place is not found again
+        return {
+            str(k): None if k in own and not isinstance(v, str) else plain(v)
+            for k, v in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return str(value) if isinstance(value, os.PathLike) else type(value).__name__
 
 
-def _describe(
-    settings: Settings, dataset: InMemoryDataset, module: GraphModule, splits: Splits
-) -> dict[str, Any]:
-    return {
-        "dataset": settings.dataset,
-        "task": settings.task,
-        "split": splits.note,
-        "graphs": len(dataset),
-        "nodes": int(sum(data.num_nodes for data in dataset)),
-        "edges": int(sum(data.num_edges for data in dataset)),
-        "features": int(dataset.num_node_features),
-        "parameters": sum(p.numel() for p in module.parameters()),
-        "seed": settings.seed,
-    }
-
-
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     import importlib.metadata as metadata
 
     names = ("pyg_gunet", "torch", "torch-geometric", "pytorch-lightning")
     return {name: metadata.version(name) for name in names}
 
 
-def _write_history(path: Path, rows: list[dict[str, float]]) -> None:
+def table(rows: list[dict[str, float]]) -> str:
     columns = ["epoch", *sorted({key for row in rows for key in row} - {"epoch"})]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows({**row, "epoch": int(row["epoch"])} for row in rows)
+    return text.getvalue()
+
+
+def write_text(path: Path, text: str) -> None:
     with write_aside(path) as file:
-        file.write(text.getvalue().encode())
+        file.write(text.encode())

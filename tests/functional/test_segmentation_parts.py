@@ -79,6 +79,12 @@ class TestPartIoU:
             seg.part_iou(logits[:, :4], target, batch, category, self.parts)
         with pytest.raises(ValueError, match="length.*59 and 60"):
             seg.part_iou(logits[:59], target, batch, category, self.parts)
+        with pytest.raises(ValueError, match=r"'preds' must have shape \[N\].*scalar"):
+            seg.part_iou(target[0], target, batch, category, self.parts)
+        with pytest.raises(ValueError, match="'batch' must be sorted"):
+            seg.part_iou(logits, target, batch.flip(0), category, self.parts)
+        with pytest.raises(ValueError, match="'parts' must be at most 1048576.*1048577"):
+            seg.part_iou(logits, target, batch, category, [[2**20 + 1], [0]])
         with pytest.raises(ValueError, match="'parts'"):
             seg.part_iou(logits, target, batch, category, [[0, 1], []])
         with pytest.raises(ValueError, match="'parts'.*-1"):

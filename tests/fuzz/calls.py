@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch_geometric.nn import SAGEConv
+from torch_geometric.nn import SAGEConv, TransformerConv
 
 from pyg_gunet import (
     GPool,
@@ -23,6 +23,7 @@ from pyg_gunet.graph.walk import Walk
 from tests.fuzz.calls_data import data_calls
 from tests.fuzz.calls_models import model_calls
 from tests.fuzz.calls_more import critic_calls, divergence_calls, score_calls
+from tests.fuzz.calls_scores import region_calls
 from tests.fuzz.calls_up import up_calls
 from tests.fuzz.engine import Call
 from tests.fuzz.values import anything, choices, flags, ints, numbers, ratios, tensors
@@ -101,6 +102,10 @@ def once(
     return lambda: function
 
 
+def transformer(in_channels: int, out_channels: int) -> TransformerConv:
+    return TransformerConv(in_channels, out_channels, edge_dim=2)
+
+
 def all_calls() -> list[Call]:
     return [
         *selection_calls(),
@@ -108,6 +113,7 @@ def all_calls() -> list[Call]:
         *model_calls(UNET, WEIGHTED),
         *up_calls(),
         *score_calls(),
+        *region_calls(),
         *divergence_calls(),
         *critic_calls(),
         *data_calls(),
@@ -210,6 +216,7 @@ def selection_calls() -> list[Call]:
 def network_calls() -> list[Call]:
     """Constructors and forward passes of the modules."""
     column = tensors(dtypes="float", dim=False, optional=True)  # [E, 1] is as good
+    attr = torch.randn(E, 2, generator=torch.Generator().manual_seed(3))
     walks = {**GRAPH, "edge_attr": (WEIGHT, column)}
     # With `attn`, features of any width are pooled.
     scored = {
@@ -247,7 +254,16 @@ def network_calls() -> list[Call]:
             for connect in ("two_hop", "induced", "contract", "walk", "sampled")
         ],
         Call("GraphUNet.conv", once(GraphUNet, F, 4, 2, 2, conv=SAGEConv), GRAPH),
-        Call("GraphUNet.states", once(GraphUNet, F, 4, 2, 2, method="states"), WEIGHTED),
+        Call(
+            "GraphUNet.states",
+            once(GraphUNet, F, 4, 2, 2, method="states"),
+            {**WEIGHTED, "batch_size": (2, ints(2, extra=(1, 0), optional=True))},
+        ),
+        Call(
+            "GraphUNet.edge_attr",
+            once(GraphUNet, F, 4, 2, 2, connect="contract", conv=transformer),
+            {**GRAPH, "edge_attr": (attr, tensors(dtypes="float", columns=True, optional=True))},
+        ),
         *[
             Call(
                 f"{kind.__name__}.prepare",

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pyg_gunet.settings import Settings
 from torch_geometric.data import Data
 
 from pyg_gunet import (
@@ -23,11 +24,8 @@ from pyg_gunet import (
     load,
     to_label_image,
 )
-from pyg_gunet.datasets import split_indices
+from pyg_gunet.data import read_graph, read_images, split_indices
 from pyg_gunet.functional.border import border_weight, connected_instances
-from pyg_gunet.graph_files import read_graph
-from pyg_gunet.images import load_tiles
-from pyg_gunet.settings import Settings
 from pyg_gunet.train import embed, evaluate, fit
 from pyg_gunet.transforms import grid_edges
 from tests.fuzz.engine import Call
@@ -228,8 +226,8 @@ def dataset_calls() -> list[Call]:
             parts=("path", "folder"),
         ),
         Call(
-            "load_tiles",
-            lambda: load_tiles,
+            "read_images",
+            lambda: read_images,
             {
                 "folder": (folder() / "tiles", paths(folder())),
                 "masks": ("class", choices()),

@@ -21,8 +21,8 @@ from pyg_gunet import (
     mean_iou,
     pixel_accuracy,
 )
-from pyg_gunet.functional import divergence
-from pyg_gunet.functional.divergence import PairScores
+from pyg_gunet import critic as divergence
+from pyg_gunet.critic import PairScores
 from pyg_gunet.functional.segmentation import instances_found, part_iou
 from tests.fuzz.engine import Call
 from tests.fuzz.values import Kind, anything, choices, flags, ints, numbers, tensors
@@ -60,8 +60,8 @@ def score_calls() -> list[Call]:
         "reduction": ("none", choices()),
     }
     found = {
-        "preds": (LABEL, tensors(dtypes="label")),
-        "target": (LABEL, tensors(dtypes="label")),
+        "preds": (LABEL, tensors(dtypes="label", low=0)),
+        "target": (LABEL, tensors(dtypes="label", low=0)),
         "threshold": (0.5, numbers(0.5, 1.0)),
     }
     parts = anything([], [[]], [[0], []], [[-1]], [["a"]], 3, "ab", [[0.5]], [[10**12]])
@@ -132,14 +132,7 @@ def score_calls() -> list[Call]:
 
 def divergence_calls() -> list[Call]:
     """Closed forms, objectives and read-outs."""
-    share = torch.tensor([[0.25, 0.75], [0.5, 0.5]])
     cov = torch.tensor([[2.0, 0.5], [0.5, 1.0]])
-    mean = torch.tensor([0.5, -1.0])
-    chance = tensors(dtypes="float", dim=False, rows=False, columns=True, low=0)
-    directions = choices()
-    plain = tensors(dtypes="float", dim=False, rows=False, finite=False)
-    broad = tensors(dtypes="float", dim=False, rows=False, finite=False, optional=True)
-    points = tensors(dtypes="float", dim=False, rows=False, finite=False)
     weights = tensors(dtypes="float", low=0, optional=True)
     pairs = divergence.dense_pairs(LOGITS, LABEL)
     bad_pairs = (
@@ -172,38 +165,6 @@ def divergence_calls() -> list[Call]:
         "weight_q": (torch.ones(6), weights),
     }
     return [
-        Call(
-            "kl_discrete",
-            lambda: divergence.kl_discrete,
-            {
-                "p": (share, chance),
-                "q": (share.flip(1), chance),
-                "direction": ("forward", directions),
-                "dim": (-1, ints(-2, 2)),
-            },
-        ),
-        Call(
-            "kl_diagonal_gaussian",
-            lambda: divergence.kl_diagonal_gaussian,
-            {
-                "mean_p": (mean, plain),
-                "logvar_p": (mean, plain),
-                "mean_q": (mean, broad),
-                "logvar_q": (mean, broad),
-                "direction": ("forward", directions),
-            },
-        ),
-        Call(
-            "kl_gaussian",
-            lambda: divergence.kl_gaussian,
-            {
-                "mean_p": (mean, points),
-                "cov_p": (cov, tensors(dtypes="float", dim=False, columns=True)),
-                "mean_q": (mean, points),
-                "cov_q": (cov, tensors(dtypes="float", dim=False, columns=True)),
-                "direction": ("forward", directions),
-            },
-        ),
         Call(
             "gaussian_mutual_information",
             lambda: divergence.gaussian_mutual_information,

@@ -21,8 +21,9 @@ def test_selects_as_the_function_does(quantiles: int | None) -> None:
     x, edge_index = graph()
     pool = GPool(5, 0.4, select="spread", quantiles=quantiles)
     score, _ = pool.select.score(x, None)
-    score = torch.zeros(60) if quantiles == 1 else score.detach()
-    expected = spread(score, edge_index, 0.4, quantiles=quantiles)
+    if quantiles == 1:  # the graph alone decides, whatever the scores
+        score = torch.zeros_like(score)
+    expected = spread(score.detach(), edge_index, 0.4, quantiles=quantiles)
     assert torch.equal(pool(x, edge_index).perm, expected)
 
 
@@ -75,3 +76,21 @@ def test_bad_quantiles_are_refused() -> None:
         GPool(5, select="spread", quantiles=1.5)
     with pytest.raises(ValueError, match="'quantiles' goes with select='spread'"):
         GPool(5, quantiles=2)
+
+
+def test_structural_levels_are_those_that_are_prepared() -> None:
+    """Kept nodes, their order, and with it clusters and edges: the scorer has no say in them."""
+    x, edge_index = graph()
+    model = GraphUNet(
+        5, 8, 3, 3, lift="interpolate",
+        pool=lambda c, r: GPool(c, r, select="spread", quantiles=1, connect="contract"),
+    )  # fmt: skip
+    ready = model.prepare(edge_index, num_nodes=60)
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model.reset_parameters()
+        _, hierarchy = model.states(x, edge_index)
+        for a, b in zip(hierarchy.perms, ready.perms):
+            assert torch.equal(a, b)
+        for a, b in zip(hierarchy.levels, ready.levels):
+            assert all(torch.equal(i, j) for i, j in zip(a.edges(), b.edges()))

@@ -7,17 +7,17 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from pyg_gunet.settings import Settings
 from torch_geometric import loader as pyg
 from torch_geometric import typing
 from torch_geometric.data import Data
 from torch_geometric.utils import k_hop_subgraph
 
 from pyg_gunet import GraphUNet
-from pyg_gunet.datasets import GraphDataset
-from pyg_gunet.settings import Settings
+from pyg_gunet.data import GraphDataset
 from pyg_gunet.train import fit
 from pyg_gunet.train.classify import Classify, counted
-from pyg_gunet.train.loading import NodeParts, part_loader, sample_neighbors, subgraph
+from pyg_gunet.train.loading import NodeParts, part_loader, sample_neighbors
 from tests.conftest import random_graph
 from tests.pyg import two_fits
 
@@ -220,18 +220,17 @@ def test_some_neighbors_are_drawn_evenly_and_without_replacement():
     assert torch.equal(*alike)
 
 
-def test_a_subgraph_keeps_the_order_and_all_attributes():
+def test_a_part_keeps_the_order_and_all_attributes():
     data = planted()
     data.edge_weight = torch.arange(data.num_edges).float()
-    data.name = "planted"
-    nodes = torch.randperm(120)[:40]
-    part = subgraph(data, nodes)
+    nodes = data.number = torch.arange(120)
+    part = NodeParts(data, nodes, 40)[0]
+    nodes = part.number
     dense = torch.zeros(120, 120).index_put(tuple(data.edge_index), data.edge_weight + 1)
     found = torch.zeros(40, 40).index_put(tuple(part.edge_index), part.edge_weight + 1)
     assert torch.equal(found, dense[nodes][:, nodes])
     for key in ("x", "y", "train_mask"):
         assert torch.equal(part[key], data[key][nodes])
-    assert "name" not in part
 
 
 @pytest.mark.parametrize("num_neighbors", [None, (2, 2)])

@@ -8,33 +8,36 @@ import numpy as np
 import pytest
 import torch
 
-from pyg_gunet.datasets import load
-from pyg_gunet.train import embed, evaluate, fit
-from pyg_gunet.train.autoencode import AutoEncode, kept_nodes
-from pyg_gunet.train.callbacks import Checkpoints
-from tests.train.conftest import FILES, equal_weights, settings, weights
+from pyg_gunet.data import load
+from pyg_gunet.train import AutoEncode, embed, evaluate, fit
+from pyg_gunet.train.autoencode import kept_nodes
+from pyg_gunet.train.callbacks import Interrupt
+from tests.train.conftest import FILES, equal_weights, train, weights
 
 
 def stop_after(monkeypatch, epoch: int) -> None:
     """As Ctrl-C does it: by the flag that Lightning looks at."""
-    original = Checkpoints.on_train_epoch_end
 
     def hook(self, trainer, module):
-        trainer.should_stop |= trainer.current_epoch + 1 == epoch
-        original(self, trainer, module)
+        if trainer.current_epoch + 1 == epoch:
+            self.signal = 2
+            trainer.should_stop = True
 
-    monkeypatch.setattr(Checkpoints, "on_train_epoch_end", hook)
+    monkeypatch.setattr(Interrupt, "on_train_epoch_end", hook)
 
 
 @pytest.mark.parametrize("many", [False, True])
 def test_resume_equals_an_unbroken_run(tmp_path, monkeypatch, request, many):
+    dataset = "TU/toy" if many else "ring"
     if many:
         request.getfixturevalue("toy_graphs")
-    wanted = settings(epochs=6, dropout=0.2, batch_size=6)
-    fit(wanted, tmp_path / "whole")
+    wanted = {"epochs": 6, "dropout": 0.2, "batch_size": 6}
+    train(tmp_path / "whole", dataset, **wanted)
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
-        fit(wanted, tmp_path / "broken")
+        run = train(tmp_path / "broken", dataset, **wanted)
+    assert run.signal == 2
+    assert run.files == [tmp_path / "broken" / "last.ckpt"]
     state = torch.load(tmp_path / "broken" / "last.ckpt", weights_only=True)
     assert state["epoch"] == 1
     run = fit(resume=tmp_path / "broken")
@@ -47,16 +50,29 @@ def test_resume_equals_an_unbroken_run(tmp_path, monkeypatch, request, many):
 
 
 def test_resume_goes_on_elsewhere_and_refuses_another_model(tmp_path, ring_run):
-    run = fit(resume=ring_run.folder / "last.ckpt", out=tmp_path / "more", changes={"epochs": 6})
+    run = fit(resume=ring_run.folder / "last.ckpt", out=tmp_path / "more", epochs=6)
     assert run.figures["epochs"] == 6
     assert sorted(os.listdir(tmp_path / "more")) == FILES
     assert sorted(os.listdir(ring_run.folder)) == FILES
     with pytest.raises(ValueError, match="'hidden_channels' cannot change on 'resume'"):
-        fit(resume=ring_run.folder, changes={"hidden_channels": 9})
-    with pytest.raises(ValueError, match="'settings' must be None"):
-        fit(settings(), resume=ring_run.folder)
-    with pytest.raises(ValueError, match="'changes' go with 'resume'"):
-        fit(settings(), changes={"epochs": 3})
+        fit(resume=ring_run.folder, hidden_channels=9)
+    with pytest.raises(ValueError, match="'seed' cannot change on 'resume'"):
+        fit(resume=ring_run.folder, seed=9)
+
+
+def test_the_best_of_a_run_that_moved_is_not_lost(tmp_path, ring_run):
+    """A worse epoch in the new folder must not take the name of a better one in the old."""
+    before = weights(ring_run.folder / "best.ckpt")
+    state = torch.load(ring_run.folder / "last.ckpt", weights_only=True)
+    key = next(key for key in state["callbacks"] if key.startswith("Best"))
+    scores = state["callbacks"][key]["best_k_models"]
+    scores.update({path: torch.tensor(-1.0) for path in scores})  # no epoch will beat it
+    (tmp_path / "old").mkdir()
+    torch.save(state, tmp_path / "old" / "last.ckpt")
+    (tmp_path / "old" / "best.ckpt").write_bytes((ring_run.folder / "best.ckpt").read_bytes())
+    fit(resume=tmp_path / "old", out=tmp_path / "new", epochs=8)
+    after = weights(tmp_path / "new" / "best.ckpt")
+    assert all(torch.equal(after[key], before[key]) for key in before)
 
 
 def test_resume_of_a_finished_run_only_reports(tmp_path, ring_run):
@@ -65,25 +81,25 @@ def test_resume_of_a_finished_run_only_reports(tmp_path, ring_run):
 
 
 def test_out_is_refused_before_any_work(tmp_path, monkeypatch, ring_run):
-    monkeypatch.setattr("pyg_gunet.train.run.load", lambda *a: pytest.fail("work was done"))
+    monkeypatch.setattr("pyg_gunet.load", lambda *a: pytest.fail("work was done"))
     (tmp_path / "file").write_text("mine")
     with pytest.raises(FileExistsError, match="'out' exists .*--overwrite"):
-        fit(settings(), ring_run.folder)
+        train(ring_run.folder)
     for overwrite in (False, True):
         with pytest.raises(FileExistsError, match="it is a file"):
-            fit(settings(), tmp_path / "file", overwrite=overwrite)
+            train(tmp_path / "file", overwrite=overwrite)
     with pytest.raises(NotADirectoryError, match="below a file"):
-        fit(settings(), tmp_path / "file" / "run")
+        train(tmp_path / "file" / "run")
     assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_overwrite_replaces_the_run_and_nothing_else(tmp_path):
     out = tmp_path / "deep" / "run"
-    fit(settings(), out)
+    train(out)
     (out / "notes.txt").write_text("mine")
     (out / "predictions.png").write_text("of another task")
     before = weights(out / "last.ckpt")
-    fit(settings(seed=5), out, overwrite=True)
+    train(out, seed=5, overwrite=True)
     assert not torch.equal(
         before["net.lin_up.weight"], weights(out / "last.ckpt")["net.lin_up.weight"]
     )
@@ -93,23 +109,23 @@ def test_overwrite_replaces_the_run_and_nothing_else(tmp_path):
 @pytest.mark.parametrize("when", ["load", "step", "save"])
 def test_a_failed_run_leaves_the_old_one(tmp_path, monkeypatch, when):
     out = tmp_path / "run"
-    fit(settings(), out)
+    train(out)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
 
     def fail(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
     where = {
-        "load": "pyg_gunet.train.run.load",
+        "load": "pyg_gunet.load",
         "step": "pyg_gunet.train.autoencode.AutoEncode.terms",
         "save": "pyg_gunet.train.callbacks.SafeCheckpointIO.save_checkpoint",
     }
     monkeypatch.setattr(where[when], fail)
     with pytest.raises(OSError, match="No space left"):
-        fit(settings(seed=5), out, overwrite=True)
+        train(out, seed=5, overwrite=True)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     with pytest.raises(OSError, match="No space left"):
-        fit(settings(), tmp_path / "a" / "new")
+        train(tmp_path / "a" / "new")
     assert not (tmp_path / "a").exists()
 
 
@@ -125,38 +141,44 @@ def test_damaged_checkpoints_are_refused(tmp_path, ring_run):
     for call in calls:
         with pytest.raises(ValueError, match="truncated"):
             call()
-    for wrong in ([1], {"state_dict": {}}, {"hyper_parameters": {}, "state_dict": {}}):
+    for wrong in (
+        [1],
+        {"state_dict": {}},
+        {"hyper_parameters": {}, "state_dict": {}, "run": {"config": {"task": 3}}},
+    ):
         torch.save(wrong, path)
         for call in calls:
             with pytest.raises(ValueError, match="is not a checkpoint of pyg-gunet"):
                 call()
     state = torch.load(ring_run.folder / "last.ckpt", weights_only=True)
-    state["hyper_parameters"]["settings"]["hidden_channels"] = 10**9  # would not fit in memory
+    state["hyper_parameters"]["hidden_channels"] = 10**9  # would not fit in memory
     torch.save(state, path)
     for call in calls:
-        with pytest.raises(ValueError, match="does not fit its own settings"):
+        with pytest.raises(ValueError, match="does not fit its own settings|'hidden_channels'"):
             call()
     assert os.listdir(tmp_path) == ["x.ckpt"]
 
 
 def test_weights_without_training_state_cannot_be_resumed(tmp_path, ring_run):
     state = torch.load(ring_run.folder / "last.ckpt", weights_only=True)
-    torch.save({k: state[k] for k in ("state_dict", "hyper_parameters")}, tmp_path / "w.ckpt")
+    torch.save(
+        {k: state[k] for k in ("state_dict", "hyper_parameters", "run")}, tmp_path / "w.ckpt"
+    )
     with pytest.raises(ValueError, match="holds no state of training"):
         fit(resume=tmp_path / "w.ckpt", out=tmp_path / "run")
 
 
-def test_evaluate_refuses_other_features(ring_run):
+def test_test_refuses_other_features(ring_run):
     assert evaluate(ring_run.folder, dataset="grid")["nodes"] == 64
     with pytest.raises(ValueError, match="'dataset' must fit the checkpoint"):
         evaluate(ring_run.folder, dataset="karate")
-    with pytest.raises(TypeError, match="must be among dataset, root"):
-        evaluate(ring_run.folder, seed=3)
+    with pytest.raises(TypeError, match="'changes' must be among .*'dataset'.*'seeds'"):
+        evaluate(ring_run.folder, seeds=3)
 
 
 def test_embed(tmp_path, ring_run):
     data = load("ring")[0]
-    _, module = None, AutoEncode(ring_run.figures["settings"], {"in_channels": 2})
+    module = AutoEncode(2, **ring_run.figures["settings"]["model"])
     module.load_state_dict(weights(ring_run.folder / "best.ckpt"))
     with torch.no_grad():
         z, hierarchy = module.eval().encode(data)
@@ -167,7 +189,7 @@ def test_embed(tmp_path, ring_run):
         assert arrays["z"].shape[0] == rows
         assert not arrays["graph"].any()
     np.testing.assert_allclose(arrays["z"], z.numpy(), rtol=1e-5, atol=1e-6)
-    assert arrays["node"].tolist() == kept_nodes(hierarchy).tolist()
+    assert arrays["node"].tolist() == kept_nodes(hierarchy, 2).tolist()
     with pytest.raises(FileExistsError, match="'out' exists"):
         embed(ring_run.folder, tmp_path / "nodes.npz")
     embed(ring_run.folder, tmp_path / "nodes.npz", level="latent", overwrite=True)
@@ -179,7 +201,7 @@ def test_embed(tmp_path, ring_run):
 
 
 def test_embed_numbers_graphs_and_nodes_over_batches(tmp_path, toy_graphs):
-    run = fit(settings(epochs=1, batch_size=6), tmp_path / "run")
+    run = train(tmp_path / "run", "TU/toy", epochs=1, batch_size=6)
     sizes = [data.num_nodes for data in toy_graphs]
     embed(run.folder, tmp_path / "n.npz")
     assert np.bincount(np.load(tmp_path / "n.npz")["graph"]).tolist() == sizes

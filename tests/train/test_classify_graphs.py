@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from pyg_gunet.datasets import GraphDataset
-from pyg_gunet.train import evaluate, fit
-from tests.train.conftest import settings
+from pyg_gunet.data import GraphDataset
+from pyg_gunet.train import embed, evaluate
+from tests.train.conftest import train
 
 
-def dataset_of(monkeypatch, labelled=True) -> GraphDataset:
+def dataset_of(labelled=True) -> GraphDataset:
     """Rings and stars: the same nodes, told apart by their edges alone."""
     graphs = []
     for i in range(60):
@@ -25,39 +25,32 @@ def dataset_of(monkeypatch, labelled=True) -> GraphDataset:
         if labelled:
             data.y = torch.tensor([i % 2])
         graphs.append(data)
-    dataset = GraphDataset("toy", graphs)
-    monkeypatch.setattr("pyg_gunet.train.run.load", lambda name, root: dataset)
-    return dataset
+    return GraphDataset("toy", graphs)
 
 
 @pytest.mark.parametrize("skip", ["sum", "none"])
-def test_rings_and_stars(tmp_path, monkeypatch, skip):
-    dataset_of(monkeypatch)
-    options = {"epochs": 15, "lr": 0.02, "skip": skip, "dropout": 0.0, "batch_size": 16}
-    run = fit(settings(task="classify_graphs", **options), tmp_path / "run")
+def test_rings_and_stars(tmp_path, skip):
+    dataset = dataset_of()
+    options = {"epochs": 40, "lr": 0.01, "skip": skip, "dropout": 0.0, "batch_size": 16}
+    run = train(tmp_path / "run", dataset, "classify_graphs", normalize="none", **options)
     figures = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert figures["test_accuracy"] == run.figures["test_accuracy"] == 1.0
     assert figures["baselines"]["majority class"] < 1.0
     assert "48 train, 6 validation, 6 test" in figures["split"]
-    again = evaluate(tmp_path / "run")
+    again = evaluate(tmp_path / "run", dataset=dataset)
     assert again["test_accuracy"] == 1.0
-    assert again["val_accuracy"] == figures["val_accuracy"]
+    assert again["split"] == "60 graphs, all tested"
+    assert embed(run.folder, tmp_path / "z.npz", dataset=dataset)["z"][0] == 60
 
 
 @pytest.mark.parametrize(
-    "labelled, changes, match",
+    "labelled, changes, error, match",
     [
-        (False, {}, "'task' classify_graphs needs several.*60 graph.*'y'"),
-        (True, {"loss_fn": "mse"}, "'loss_fn' has no meaning.*'mse'"),
-        (True, {"loader": "random"}, "'loader'.*'random'"),
+        (False, {}, ValueError, "'task' classify_graphs needs several.*60 graph.*'y'"),
+        (True, {"mi_weight": 1.0}, TypeError, "unknown option 'mi_weight'"),
+        (True, {"loader": "random"}, TypeError, "unknown option 'loader'"),
     ],
 )
-def test_refuses_what_it_cannot_use(tmp_path, monkeypatch, labelled, changes, match):
-    dataset_of(monkeypatch, labelled)
-    with pytest.raises(ValueError, match=match):
-        fit(settings(task="classify_graphs", **changes), tmp_path / "run")
-
-
-def test_refuses_one_graph(tmp_path):
-    with pytest.raises(ValueError, match=r"needs several graphs.*'ring' has 1 graph"):
-        fit(settings(task="classify_graphs"), tmp_path / "run")
+def test_refuses_what_it_cannot_use(tmp_path, labelled, changes, error, match):
+    with pytest.raises(error, match=match):
+        train(tmp_path / "run", dataset_of(labelled), "classify_graphs", **changes)

@@ -39,6 +39,7 @@ def confusion_matrix(
     num_classes: int,
     ignore_index: int | None = None,
     batch: Tensor | None = None,
+    node_weight: Tensor | None = None,
 ) -> Tensor:
     r"""Counts the nodes of class :math:`i` predicted as :math:`j` in row `i`, column `j`.
 
@@ -52,14 +53,16 @@ def confusion_matrix(
         ignore_index (int, optional): Nodes with this label in `target` are left out. Any integer,
             a valid class included. (default: :obj:`None`)
         batch (Tensor, optional): The graph of each node `[N]`, sorted. (default: :obj:`None`)
+        node_weight (Tensor, optional): What each node counts `[N]`, at least 0: the pixels of a
+            superpixel, the area of a mesh vertex. (default: 1 each)
 
     Returns:
-        Tensor: The matrix `[C, C]` of dtype int64, or `[B, C, C]` with `batch`.
+        Tensor: The matrix `[C, C]`, or `[B, C, C]` with `batch`; int64, float64 with `node_weight`.
 
     Raises:
         ValueError: If a label lies outside `[0, num_classes)` and is not `ignore_index`, a node
-            that counts is predicted as an `ignore_index` outside of it, a logit is NaN, the
-            lengths differ, or `num_classes` is below 2.
+            that counts is predicted as an `ignore_index` outside of it, a logit is NaN, a weight is
+            negative or not finite, the lengths differ, or `num_classes` is below 2.
         TypeError: If labels are not integers.
 
     Example:
@@ -72,16 +75,17 @@ def confusion_matrix(
     """
     with outermost() as values:
         graphs = check_labels(preds, target, num_classes, ignore_index, batch, values)
+        check_node_weight(node_weight, target, values)
         shape = (num_classes, num_classes) if batch is None else (graphs, num_classes, num_classes)
         check_memory(8 * graphs * num_classes**2, "num_classes", num_classes)
-        total = target.new_zeros(graphs * num_classes**2, dtype=torch.int64)
-        for pred, true, graph, skip in _blocks(
-            preds, target, num_classes, ignore_index, batch, values, total.numel()
+        total = target.new_zeros(graphs * num_classes**2, dtype=_count_dtype(node_weight))
+        for pred, true, graph, skip, weight in _blocks(
+            preds, target, num_classes, ignore_index, batch, node_weight, values, total.numel()
         ):
             cell = torch.add(pred, true, alpha=num_classes)
             if graph is not None:
                 cell.add_(graph, alpha=num_classes**2)
-            _count(cell, skip, total)
+            _count(cell, skip, weight, total)
     return total.view(shape)
 
 
@@ -91,6 +95,7 @@ def label_counts(
     num_classes: int,
     ignore_index: int | None = None,
     batch: Tensor | None = None,
+    node_weight: Tensor | None = None,
 ) -> Counts:
     """The hit, true and predicted nodes of each class, `[C]`, or `[B, C]` with `batch`.
 
@@ -98,21 +103,25 @@ def label_counts(
     needs a fraction `3 / C` of its memory.
     """
     if batch is None:
-        return counts_of(confusion_matrix(preds, target, num_classes, ignore_index))
+        return counts_of(
+            confusion_matrix(preds, target, num_classes, ignore_index, None, node_weight)
+        )
     with outermost() as values:
         graphs = check_labels(preds, target, num_classes, ignore_index, batch, values)
+        check_node_weight(node_weight, target, values)
         check_memory(24 * graphs * num_classes, "num_classes", num_classes)
-        totals = [target.new_zeros(graphs * num_classes, dtype=torch.int64) for _ in range(3)]
-        for pred, true, graph, skip in _blocks(
-            preds, target, num_classes, ignore_index, batch, values, totals[0].numel()
+        dtype = _count_dtype(node_weight)
+        totals = [target.new_zeros(graphs * num_classes, dtype=dtype) for _ in range(3)]
+        for pred, true, graph, skip, weight in _blocks(
+            preds, target, num_classes, ignore_index, batch, node_weight, values, totals[0].numel()
         ):
             assert graph is not None
             miss = pred != true
             offset = graph * num_classes
             true = true + offset
-            _count(true, miss if skip is None else miss | skip, totals[0])
-            _count(true, skip, totals[1])
-            _count(pred + offset, skip, totals[2])
+            _count(true, miss if skip is None else miss | skip, weight, totals[0])
+            _count(true, skip, weight, totals[1])
+            _count(pred + offset, skip, weight, totals[2])
     return Counts(*(total.view(graphs, num_classes) for total in totals))
 
 
@@ -173,23 +182,48 @@ def check_ignore_index(ignore_index: int | None) -> None:
         raise ValueError(f"'ignore_index' must fit into 64 bits (got {ignore_index!r})")
 
 
+def check_node_weight(node_weight: Tensor | None, target: Tensor, values: bool) -> None:
+    """None, or a finite weight >= 0 per node: integers or floats `[N]`."""
+    if node_weight is None:
+        return
+    check_tensor(node_weight, "node_weight")
+    if node_weight.dtype not in LABEL_DTYPES + FLOAT_DTYPES:
+        raise TypeError(f"'node_weight' must hold numbers (got {node_weight.dtype})")
+    if node_weight.shape != target.shape:
+        raise ValueError(
+            f"'node_weight' must have shape {list(target.shape)}, one per node "
+            f"(got {list(node_weight.shape)})"
+        )
+    check_same_device(target, "target", node_weight=node_weight)
+    if values and node_weight.numel():
+        wrong = ~((node_weight >= 0) & node_weight.isfinite())
+        if bool(wrong.any()):
+            bad = node_weight[wrong][0].item()
+            raise ValueError(f"'node_weight' must be finite and at least 0 (got {bad})")
+
+
+def _count_dtype(node_weight: Tensor | None) -> torch.dtype:
+    return torch.int64 if node_weight is None else torch.float64
+
+
 def _blocks(
     preds: Tensor,
     target: Tensor,
     num_classes: int,
     ignore_index: int | None,
     batch: Tensor | None,
+    node_weight: Tensor | None,
     values: bool,
     cells: int,
-) -> Iterator[tuple[Tensor, Tensor, Tensor | None, Tensor | None]]:
-    """Yields (predicted, true, graph, left out) of some nodes at a time, as int64."""
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]]:
+    """Yields (predicted, true, graph, left out, weight) of some nodes at a time, as int64."""
     # A block no smaller than the result, or clearing the bins would cost more than the counting.
     size = max(_CPU_BLOCK if target.device.type == "cpu" else _DEVICE_BLOCK, 4 * cells)
     if torch.compiler.is_compiling():
         size = max(target.size(0), 1)
     for start in range(0, target.size(0), size):
         part = slice(start, start + size)
-        pred, true = _predicted(preds[part], start, values), target[part].long()
+        pred, true = predicted(preds[part], start, values), target[part].long()
         graph = None if batch is None else batch[part].long()
         skip = None
         if ignore_index is not None:
@@ -200,10 +234,12 @@ def _blocks(
         if values:
             _check_range("target", true, num_classes, ignore_index)
             _check_range("preds", pred, num_classes, None)
-        yield pred, true, graph, skip
+        weight = None if node_weight is None else node_weight[part].detach().double()
+        yield pred, true, graph, skip, weight
 
 
-def _predicted(preds: Tensor, start: int, values: bool) -> Tensor:
+def predicted(preds: Tensor, start: int, values: bool) -> Tensor:
+    """Labels from labels or logits, of which these are the rows from `start` on."""
     if preds.dim() == 1:
         return preds.long()
     top, label = preds.detach().max(dim=1)
@@ -223,17 +259,19 @@ def _check_range(name: str, label: Tensor, num_classes: int, ignore_index: int |
         )
 
 
-def _count(cell: Tensor, skip: Tensor | None, total: Tensor) -> None:
-    """Adds one to `total` at each entry of `cell` that is not to be skipped."""
+def _count(cell: Tensor, skip: Tensor | None, weight: Tensor | None, total: Tensor) -> None:
+    """Adds one, or the weight, to `total` at each entry of `cell` that is not to be skipped."""
     cells = total.numel()
     if skip is not None:
         cell = cell.masked_fill(skip, cells)
     if torch.compiler.is_compiling() or _capturing(cell):
         # A histogram's size depends on its values, which these two cannot wait for.
         full = total.new_zeros(cells + 1)
-        total += full.scatter_add_(0, cell, torch.ones_like(cell))[:cells]
+        total += full.scatter_add_(0, cell, torch.ones_like(cell) if weight is None else weight)[
+            :cells
+        ]
     else:
-        total += torch.bincount(cell, minlength=cells + (skip is not None))[:cells]
+        total += torch.bincount(cell, weight, minlength=cells + (skip is not None))[:cells]
 
 
 def _capturing(tensor: Tensor) -> bool:

@@ -7,7 +7,9 @@ Segmentation", CVPR 2015, section 5).
 
 Every score takes the same arguments and gives them the same meaning:
 
-* A node is left out where `target` is `ignore_index`; what was predicted there does not count.
+* A node is left out where `target` is `ignore_index`; what was predicted there does not count. A
+  class of that number may still be predicted elsewhere: it is wrong there, and has an IoU of 0.
+  torchmetrics leaves the class itself out of the mean; :func:`class_iou` shows how to do so.
 * A class is *absent* from a score when it does not occur in what the score divides by: from the
   accuracy of a class without a node in `target`, from its IoU and F1 without a node in `target`
   and `preds`. `absent` says what an absent class scores: `'skip'` leaves it out of the mean (NaN
@@ -92,6 +94,7 @@ def pixel_accuracy(
     absent: Absent = "skip",
     *,
     reduction: Reduction = "none",
+    node_weight: Tensor | None = None,
 ) -> Tensor:
     r"""The share of nodes that are right, :math:`\sum_i n_{ii} / \sum_i t_i`.
 
@@ -109,6 +112,8 @@ def pixel_accuracy(
             (default: :obj:`'skip'`)
         reduction (str): With `batch`: `'none'` for one score per graph, `'mean'` for their mean.
             (default: :obj:`'none'`)
+        node_weight (Tensor, optional): What each node counts `[N]`, as the pixels of a superpixel.
+            (default: 1 each)
 
     Returns:
         Tensor: A float64 scalar, or `[B]` with `batch`. NaN where no node counts.
@@ -123,7 +128,7 @@ def pixel_accuracy(
         >>> pixel_accuracy(preds, target, num_classes=3)
         tensor(0.7500, dtype=torch.float64)
     """
-    options = (ignore_index, batch, absent, reduction)
+    options = (ignore_index, batch, absent, reduction, node_weight)
     return _score("pixel_accuracy", preds, target, num_classes, *options)
 
 
@@ -136,6 +141,7 @@ def mean_accuracy(
     absent: Absent = "skip",
     *,
     reduction: Reduction = "none",
+    node_weight: Tensor | None = None,
 ) -> Tensor:
     r"""The mean over classes of the share of their nodes that are right, :math:`n_{ii} / t_i`.
 
@@ -147,7 +153,7 @@ def mean_accuracy(
         >>> mean_accuracy(preds, target, num_classes=3)
         tensor(0.8333, dtype=torch.float64)
     """
-    options = (ignore_index, batch, absent, reduction)
+    options = (ignore_index, batch, absent, reduction, node_weight)
     return _score("mean_accuracy", preds, target, num_classes, *options)
 
 
@@ -160,6 +166,7 @@ def mean_iou(
     absent: Absent = "skip",
     *,
     reduction: Reduction = "none",
+    node_weight: Tensor | None = None,
 ) -> Tensor:
     r"""The mean over classes of the intersection over union, :math:`n_{ii} / (t_i + p_i - n_{ii})`.
 
@@ -173,7 +180,7 @@ def mean_iou(
         >>> mean_iou(preds, target, num_classes=3, batch=torch.tensor([0, 0, 1, 1]))
         tensor([0.2500, 1.0000], dtype=torch.float64)
     """
-    options = (ignore_index, batch, absent, reduction)
+    options = (ignore_index, batch, absent, reduction, node_weight)
     return _score("mean_iou", preds, target, num_classes, *options)
 
 
@@ -186,6 +193,7 @@ def frequency_weighted_iou(
     absent: Absent = "skip",
     *,
     reduction: Reduction = "none",
+    node_weight: Tensor | None = None,
 ) -> Tensor:
     r"""The IoU of the classes weighted by their share of nodes,
     :math:`\sum_i t_i \, \mathrm{IoU}_i / \sum_i t_i`.
@@ -199,7 +207,7 @@ def frequency_weighted_iou(
         >>> frequency_weighted_iou(preds, target, num_classes=3)
         tensor(0.6250, dtype=torch.float64)
     """
-    options = (ignore_index, batch, absent, reduction)
+    options = (ignore_index, batch, absent, reduction, node_weight)
     return _score("frequency_weighted_iou", preds, target, num_classes, *options)
 
 
@@ -212,6 +220,7 @@ def macro_f1(
     absent: Absent = "skip",
     *,
     reduction: Reduction = "none",
+    node_weight: Tensor | None = None,
 ) -> Tensor:
     r"""The mean over classes of :math:`2 n_{ii} / (t_i + p_i)`, the score of the superpixel tasks
     of Dwivedi et al., "Long Range Graph Benchmark", NeurIPS 2022.
@@ -224,7 +233,7 @@ def macro_f1(
         >>> macro_f1(preds, target, num_classes=3)
         tensor(0.7778, dtype=torch.float64)
     """
-    options = (ignore_index, batch, absent, reduction)
+    options = (ignore_index, batch, absent, reduction, node_weight)
     return _score("macro_f1", preds, target, num_classes, *options)
 
 
@@ -237,6 +246,7 @@ def class_accuracy(
     absent: Absent = "skip",
     *,
     reduction: Reduction = "none",
+    node_weight: Tensor | None = None,
 ) -> Tensor:
     r"""The share of each class's nodes that are right, :math:`n_{ii} / t_i`.
 
@@ -252,7 +262,7 @@ def class_accuracy(
         >>> class_accuracy(preds, target, num_classes=3)
         tensor([1.0000, 0.5000,    nan], dtype=torch.float64)
     """
-    options = (ignore_index, batch, absent, reduction)
+    options = (ignore_index, batch, absent, reduction, node_weight)
     return _score("class_accuracy", preds, target, num_classes, *options)
 
 
@@ -265,6 +275,7 @@ def class_iou(
     absent: Absent = "skip",
     *,
     reduction: Reduction = "none",
+    node_weight: Tensor | None = None,
 ) -> Tensor:
     r"""The intersection over union of each class, :math:`n_{ii} / (t_i + p_i - n_{ii})`.
 
@@ -276,8 +287,15 @@ def class_iou(
         >>> target = torch.tensor([0, 1, 1, 0])
         >>> class_iou(preds, target, num_classes=3, absent=1)
         tensor([0.6667, 0.5000, 1.0000], dtype=torch.float64)
+
+        The mean IoU with the nodes of class 2 left out, and torchmetrics', without class 2 itself:
+
+        >>> preds, target = torch.tensor([0, 1, 1, 2]), torch.tensor([2, 1, 1, 0])
+        >>> iou = class_iou(preds, target, num_classes=3, ignore_index=2)
+        >>> iou.nanmean(), iou[:2].nanmean()
+        (tensor(0.3333, dtype=torch.float64), tensor(0.5000, dtype=torch.float64))
     """
-    options = (ignore_index, batch, absent, reduction)
+    options = (ignore_index, batch, absent, reduction, node_weight)
     return _score("class_iou", preds, target, num_classes, *options)
 
 
@@ -290,10 +308,11 @@ def _score(
     batch: Tensor | None,
     absent: Absent,
     reduction: Reduction,
+    node_weight: Tensor | None,
 ) -> Tensor:
     check_choice(absent, "absent", ("skip", "nan", 0, 1))
     check_choice(reduction, "reduction", ("none", "mean"))
-    counts = label_counts(preds, target, num_classes, ignore_index, batch)
+    counts = label_counts(preds, target, num_classes, ignore_index, batch, node_weight)
     if name.startswith("class_"):
         score = class_scores(counts, absent)[name.removeprefix("class_")]
     else:

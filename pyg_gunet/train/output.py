@@ -1,0 +1,198 @@
+"""What a trained run says of data: embeddings and predictions as files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch_geometric.data import Data
+from torch_geometric.loader import DataLoader
+
+from pyg_gunet.files import check_path, write_aside
+from pyg_gunet.train import pictures
+from pyg_gunet.train.data import slim
+from pyg_gunet.train.module import GraphModule
+from pyg_gunet.train.run import PathLike, load_run
+from pyg_gunet.validate import check_bool, check_choice
+
+Arrays = dict[str, Any]
+
+
+def embed(
+    ckpt: PathLike,
+    out: PathLike,
+    *,
+    level: str | None = None,
+    overwrite: bool = False,
+    picture: bool = True,
+    **changes: Any,
+) -> dict[str, tuple[int, ...]]:
+    r"""Writes the embeddings of all graphs of a checkpoint's data set to an ``.npz`` file, and a
+    picture of them beside it.
+
+    Args:
+        ckpt (str): A checkpoint of :func:`fit`, or a run's folder.
+        out (str): The file: arrays `z`, `graph` (of each row), `node` (of each row, with
+            ``'latent'``), `node_id` (as in the input, where it names nodes) and `y`, where the data
+            set has one label per row.
+        level (str, optional): ``'nodes'``, ``'graph'`` or ``'latent'``, the nodes of the coarsest
+            level. (default: nodes; of a task on graphs: graph)
+        overwrite (bool, optional): Replace `out`. (default: False)
+        picture (bool, optional): Draw them in the plane, by t-SNE or principal components, coloured
+            by label. (default: True)
+        **changes: See :func:`load_run`.
+
+    Returns:
+        The shapes of the arrays.
+    """
+    check_choice(level, "level", (None, "nodes", "graph", "latent"))
+    path = _writable(out, overwrite)
+    model, data = _module(ckpt, changes)
+    options = {} if level is None else {"level": level}
+    parts, graphs, nodes = [], 0, 0
+    for batch in _batches(data):
+        part = {key: value.numpy() for key, value in model.embed(batch, **options).items()}
+        part["graph"] = part["graph"] + graphs
+        if "node" in part:
+            part["node"] = part["node"] + nodes
+        part.update(_told(batch, len(part["z"])))
+        graphs, nodes = graphs + batch.num_graphs, nodes + batch.num_nodes
+        parts.append(part)
+    arrays = _joined(parts)
+    with write_aside(path) as file:
+        np.savez_compressed(file, **arrays)
+    if picture and len(arrays["z"]) > 2:
+        pictures.embedding(path.with_suffix(".png"), arrays["z"], arrays.get("y"))
+    return {key: value.shape for key, value in arrays.items()}
+
+
+def predict(
+    ckpt: PathLike, out: PathLike, *, overwrite: bool = False, **changes: Any
+) -> dict[str, tuple[int, ...]]:
+    r"""Writes what a checkpoint says of all graphs of a data set, which needs no labels: classes
+    and probabilities, targets, or reconstructions.
+
+    Args:
+        ckpt (str): A checkpoint of :func:`fit`, or a run's folder.
+        out (str): A ``.csv`` or ``.npz`` file with a row per node or graph and the node ids of the
+            input, or, of images, a folder of label images.
+        overwrite (bool, optional): Replace `out`. (default: False)
+        **changes: See :func:`load_run`.
+
+    Returns:
+        The shapes of what was written.
+    """
+    path = _writable(out, overwrite)
+    images = path.suffix == ""
+    if path.suffix not in ("", ".csv", ".npz"):
+        raise ValueError(f"'out' must end in .csv or .npz, or be a folder of images (got '{path}')")
+    model, data = _module(ckpt, changes)
+    parts, graphs, tiles = [], 0, []
+    for batch in _batches(data):
+        part = {key: value.numpy() for key, value in model.predict(batch).items()}
+        rows = len(next(iter(part.values())))
+        whole = np.zeros(batch.num_nodes, int) if "batch" not in batch else batch.batch.numpy()
+        part["graph"] = (whole if rows == batch.num_nodes else np.arange(rows)) + graphs
+        part.update({key: value for key, value in _told(batch, rows).items() if key != "y"})
+        graphs += batch.num_graphs
+        parts.append(part)
+        if images and "label" in part:
+            sizes = np.cumsum(batch.ptr.diff().numpy())[:-1]
+            tiles += list(zip(batch.to_data_list(), np.split(part["label"], sizes)))
+    if images:
+        return _label_images(path, tiles)
+    arrays = _joined(parts)
+    if path.suffix == ".npz":
+        with write_aside(path) as file:
+            np.savez_compressed(file, **arrays)
+        return {key: value.shape for key, value in arrays.items()}
+    names = getattr(data.graphs[0], "class_names", None)
+    columns: Arrays = {key: arrays.pop(key) for key in ("graph", "node_id") if key in arrays}
+    columns.setdefault("node_id", np.arange(len(columns["graph"])))
+    for key, value in arrays.items():
+        if key == "label" and names is not None:
+            value = np.asarray(names)[value]
+        wide = value[:, None] if value.ndim == 1 else value
+        for i in range(wide.shape[1]):
+            suffix = names[i] if names and key == "probability" else i
+            columns[key if value.ndim == 1 else f"{key}_{suffix}"] = wide[:, i]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values()))
+    with write_aside(path) as file:
+        file.write(text.getvalue().encode())
+    return {key: value.shape for key, value in columns.items()}
+
+
+def _module(ckpt: PathLike, changes: Arrays) -> tuple[GraphModule, Any]:
+    model, data = load_run(ckpt, **changes)
+    if not isinstance(model, GraphModule):
+        raise ValueError(f"'ckpt' must be of a GraphModule (got a {type(model).__name__})")
+    return model, data
+
+
+def _batches(data: Any) -> Any:
+    for batch in DataLoader([slim(graph) for graph in data.graphs], batch_size=data.batch_size):
+        with torch.no_grad():
+            yield batch
+
+
+def _told(batch: Data, rows: int) -> Arrays:
+    """Labels and node ids, where there is one per row."""
+    told: Arrays = {}
+    y = batch.get("y")
+    if y is not None and y.dim() == 1 and len(y) == rows:
+        told["y"] = y.numpy()
+    ids = batch.get("node_id")
+    if ids is not None:
+        ids = [one for own in ids for one in own] if isinstance(ids[0], list) else list(ids)
+        if len(ids) == rows:
+            told["node_id"] = np.asarray([str(one) for one in ids])
+    return told
+
+
+def _joined(parts: list[Arrays]) -> Arrays:
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def _label_images(folder: Path, tiles: list[tuple[Data, np.ndarray]]) -> dict[str, tuple[int, ...]]:
+    """Tiles put together again, an image of labels each."""
+    if not tiles or "image_size" not in tiles[0][0]:
+        raise ValueError(f"'out' must be a .csv or .npz file for this data (got '{folder}')")
+    from skimage.io import imsave
+
+    found: dict[str, list[tuple[int, int, np.ndarray]]] = {}
+    for i, (tile, label) in enumerate(tiles):
+        name = tile.get("image_name") or f"{int(tile.get('image', torch.tensor(i)).view(-1)[0])}"
+        corner = tile.get("corner", torch.zeros(1, 2).long()).view(-1).tolist()
+        size = tile.image_size.view(-1).tolist()
+        found.setdefault(Path(str(name)).stem, []).append((*corner, label.reshape(size)))
+    folder.mkdir(parents=True, exist_ok=True)
+    shapes = {}
+    for name, parts in found.items():
+        size = [max(part[k] + part[2].shape[k] for part in parts) for k in (0, 1)]
+        image = np.zeros(size, dtype=np.uint8)
+        for row, column, label in parts:
+            image[row : row + label.shape[0], column : column + label.shape[1]] = label
+        whole = io.BytesIO()
+        imsave(whole, image, check_contrast=False, extension=".png")
+        with write_aside(folder / f"{name}.png") as file:
+            file.write(whole.getbuffer())
+        shapes[name] = image.shape
+    return shapes
+
+
+def _writable(out: PathLike, overwrite: bool) -> Path:
+    check_bool(overwrite, "overwrite")
+    path = check_path(out, "out").expanduser()
+    if path.exists() and (not overwrite or (path.is_dir() and path.suffix)):
+        raise FileExistsError(f"'out' exists (got '{path}'); --overwrite replaces a file")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise FileNotFoundError(f"'out' must lie in a folder that can be written (got '{path}')")
+    return path

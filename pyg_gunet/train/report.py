@@ -1,0 +1,73 @@
+"""One page that holds a run: figures, pictures, settings."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pyg_gunet.files import write_aside
+
+_STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+    "table{border-collapse:collapse}td,th{padding:.2rem .8rem;border-bottom:1px solid #ccc;"
+    "text-align:left;vertical-align:top}img{max-width:100%}"
+)
+
+
+def write_report(path: Path, figures: dict[str, Any], pictures: Iterable[Path]) -> None:
+    """Writes ``report.html``, which needs no other file."""
+    title = html.escape(f"{figures.get('dataset', 'run')}: {figures['task']}")
+    parts = [f"<h1>{title}</h1>", f"<p>{html.escape(str(figures.get('split', '')))}</p>"]
+    lines = summary(figures)
+    parts.append("<h2>Figures</h2>" + _table(lines))
+    for picture in pictures:
+        data = base64.b64encode(picture.read_bytes()).decode()
+        name = html.escape(picture.stem)
+        parts.append(f'<h2>{name}</h2><img alt="{name}" src="data:image/png;base64,{data}">')
+    for name in ("settings", "versions"):
+        parts.append(f"<h2>{name}</h2>" + _table(flat(figures.get(name, {}))))
+    page = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        f"<style>{_STYLE}</style><body>{''.join(parts)}</body></html>\n"
+    )
+    with write_aside(path) as file:
+        file.write(page.encode())
+
+
+MEASURES = ("mse", "test_accuracy", "test_mean_iou", "test_mse", "masked_loss")
+
+
+def summary(figures: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The lines of a run's table: the measure of ours beside the baselines', then the rest."""
+    measure = next((name for name in MEASURES if name in figures), None)
+    lines: list[tuple[str, Any]] = []
+    if measure is not None:
+        lines = [(f"{measure}, ours", figures[measure])]
+        lines += [(f"{measure}, {name}", v) for name, v in figures.get("baselines", {}).items()]
+    left = {key: value for key, value in figures.items() if not isinstance(value, (dict, list))}
+    lines += [(key, left[key]) for key in left if key not in (measure, "counting", "split")]
+    for label, scores in figures.get("per_class", {}).items():
+        lines.append((f"class {label}, iou and accuracy", " ".join(map(shown, scores.values()))))
+    return lines
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    lines: list[tuple[str, Any]] = []
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            lines += flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            lines.append((prefix + key, value))
+    return lines
+
+
+def shown(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else "-" if value is None else str(value)
+
+
+def _table(lines: Iterable[tuple[str, Any]]) -> str:
+    rows = (f"<tr><th>{html.escape(k)}<td>{html.escape(shown(v))}" for k, v in lines)
+    return f"<table>{''.join(rows)}</table>"

@@ -1,0 +1,115 @@
+"""fit_critic and TelescopingCritic."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from pyg_gunet.critic import KLCritic, TelescopingCritic, fit_critic
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def test_fit_keeps_the_best_held_out_weights_and_is_reproducible() -> None:
+    torch.manual_seed(3)
+    p, q = torch.randn(60, 3) + 0.3, torch.randn(60, 3)
+    start = KLCritic(3, 32)
+    fits, critics = [], []
+    for _ in range(2):
+        critic = copy.deepcopy(start)
+        torch.manual_seed(1)
+        held = (torch.randn(200, 3) + 0.3, torch.randn(200, 3))
+        generator = torch.Generator().manual_seed(0)
+        fits.append(
+            fit_critic(critic, (p, q), 300, val=held, lr=1e-2, batch_size=32, generator=generator)
+        )
+        critic.eval()
+        calibrated = float(critic.loss(*held).detach())
+        assert calibrated < fits[-1].best_loss + 1e-6  # slope and offset do no harm
+        state = copy.deepcopy(critic)
+        state.calibration.reset()
+        assert float(state.loss(*held).detach()) == pytest.approx(fits[-1].best_loss, rel=1e-5)
+        critics.append(critic)
+    assert fits[0] == fits[1]
+    assert fits[0].best_loss == min(loss for _, loss in fits[0].curve)
+    assert fits[0].best_step < fits[0].steps < 300
+    for a, b in zip(critics[0].parameters(), critics[1].parameters()):
+        assert torch.equal(a, b)
+
+
+def test_fit_calibrates_slope_and_offset_on_held_out_data() -> None:
+    # The network cannot learn (lr=0), so all that fit does is the calibration of the Gaussian base,
+    # which is wrong by a factor and a constant: moments from 4 times the log-ratio's slope.
+    critic = KLCritic(1, 4, base="gaussian")
+    held = torch.randn(20_000, 1) + 1, torch.randn(20_000, 1)
+    train = torch.randn(5000, 1) * 0.9 + 1.1, torch.randn(5000, 1) * 0.9
+    fit_critic(critic, train, 1, val=held, lr=0.0)
+    raw = 1.1 / 0.9**2  # of the base, for x; the true slope is 1
+    assert float(critic.calibration.slope) == pytest.approx(1 / raw, abs=0.05)
+    estimate = critic.estimate(torch.randn(20_000, 1) + 1, torch.randn(20_000, 1))
+    assert float(estimate.value) == pytest.approx(0.5, abs=0.03)
+    fit_critic(critic, (held[1], held[1]), 1, lr=0.0)  # starts from the identity again
+    assert abs(float(critic.estimate(*held).value)) < 0.05
+
+
+def test_fit_errors() -> None:
+    critic = KLCritic(1, 4)
+    data = torch.randn(10, 1), torch.randn(10, 1)
+    with pytest.raises(ValueError, match="'steps' must be at least 1"):
+        fit_critic(critic, data, 0)
+    with pytest.raises(TypeError, match="'sample' must be a function"):
+        fit_critic(critic, [1, 2], 10)
+    with pytest.raises(ValueError, match="'val_ratio' must lie in"):
+        fit_critic(critic, data, 10, val_ratio=1.0)
+    with pytest.raises(ValueError, match="'p' must be finite"):
+        fit_critic(critic, (data[0] * math.nan, data[1]), 10)
+
+
+# -- TelescopingCritic -----------------------------------------------------------------------------
+
+
+def test_telescope_reads_large_information_and_detaches() -> None:
+    d, truth = 5, 5.0
+    rho = (1 - math.exp(-2 * truth / d)) ** 0.5
+
+    def sample(n: int = 128) -> tuple[Tensor, Tensor]:
+        x = torch.randn(n, d)
+        return x, rho * x + (1 - rho**2) ** 0.5 * torch.randn(n, d)
+
+    critic = TelescopingCritic(d, d, 32)
+    fit_critic(critic, sample, 500, lr=5e-3)
+    estimate = critic.estimate(*sample(3000))
+    assert float(estimate.value) == pytest.approx(truth, abs=0.5)
+    assert estimate.quantity == "I(x; y)"
+    x = torch.randn(4, d, requires_grad=True)
+    critic.loss(x, x * 2).backward()
+    assert x.grad is None
+
+
+def test_telescope_waypoints_run_from_pairs_to_shuffled_pairs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    critic = TelescopingCritic(2, 3, 4, rungs=6)
+    seen: list[Tensor] = []
+    rungs = critic._rungs
+    monkeypatch.setattr(critic, "_rungs", lambda z: seen.append(z) or rungs(z))
+    critic.eval()
+    x, y = torch.randn(8, 2), torch.randn(8, 3)
+    critic.loss(x, y)
+    p, q = seen[0].split(8, dim=1)
+    torch.testing.assert_close(p[0], torch.cat([x, y], 1))
+    torch.testing.assert_close(q[-1], torch.cat([x, y.roll(4, 0)], 1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(p[1:], q[:-1])
+    a = math.sin(math.pi * 2 / 12)
+    torch.testing.assert_close(p[2][:, 2:], (1 - a * a) ** 0.5 * y + a * y.roll(4, 0))
+    with pytest.raises(ValueError, match="'y' must have one row per row"):
+        critic.loss(x, y[:4])
+    with pytest.raises(ValueError, match="'readout' must be one of"):
+        critic.estimate(x, y, readout="dv")
