@@ -28,6 +28,7 @@ from pyg_gunet.validate import (
     check_edge_index,
     check_edge_weight,
     check_features,
+    check_floating,
     check_memory,
     check_num_nodes,
     check_positive_int,
@@ -230,6 +231,7 @@ class LevelModel(torch.nn.Module):
             check_weights(edge_weight, values)
         if edge_attr is None:
             return
+        check_floating(edge_attr, "edge_attr")
         check_edge_attr(edge_attr, edge_index.size(1), values)
         convs = [conv for name in ("down_convs", "up_convs") for conv in getattr(self, name)]
         if self.fused or not all(takes(conv, "edge_attr") for conv in convs):

@@ -262,7 +262,8 @@ def network_calls() -> list[Call]:
         Call(
             "GraphUNet.edge_attr",
             once(GraphUNet, F, 4, 2, 2, connect="contract", conv=transformer),
-            {**GRAPH, "edge_attr": (attr, tensors(dtypes="float", columns=True, optional=True))},
+            # Its width is between the user and the convolution.
+            {**GRAPH, "edge_attr": (attr, tensors(dtypes="float", dim=False, optional=True))},
         ),
         *[
             Call(
