@@ -58,7 +58,7 @@ def step(model: torch.nn.Module, *arguments: torch.Tensor) -> torch.Tensor:
 def growth(select: str, connect: str, steps: int, warm: int = 50) -> float:
     """MB that steps on ever other graphs leave behind, after some to warm up."""
     torch.manual_seed(0)
-    model = GraphUNet(4, 8, 3, depth=2, select=select, connect=connect)
+    model = GraphUNet(4, 8, 3, depth=2, select=select, connect=connect, lift="interpolate")
     data = [tiny_graphs(60, seed) for seed in range(10)]
 
     def run(count: int) -> None:
@@ -113,12 +113,12 @@ def main(argv: list[str] | None = None) -> int:
             grown = growth(select, connect, args.steps)
             worst = max(worst, grown)
             print(f"{args.steps} steps, {select}, {connect}: {grown:+.1f} MB", flush=True)
-    for connect in ("two_hop", "walk", "sampled"):
+    for connect in ("two_hop", "contract", "walk", "sampled"):
         model = GraphUNet(4, 8, 3, depth=2, connect=connect)
         data = tiny_graphs(args.graphs)
         timed(f"{args.graphs:,} graphs, {connect}", lambda m=model, d=data: float(step(m, *d)))
     timed(f"{args.depth} levels, least and largest gradient", lambda: deep(args.depth))
-    for connect in ("walk", "sampled"):
+    for connect in ("contract", "walk", "sampled"):
         timed(f"{args.edges:,} edges, {connect}", lambda c=connect: float(large(args.edges, c)))
     return int(worst >= 5)
 

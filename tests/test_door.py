@@ -6,7 +6,19 @@ import pytest
 import torch
 from torch_geometric.nn import SAGEConv
 
-from pyg_gunet import GPool, GraphUNet, GraphUNetAutoEncoder, GUnpool, validation
+from pyg_gunet import (
+    GPool,
+    GraphUNet,
+    GraphUNetAutoEncoder,
+    GUnpool,
+    HierarchicalReadout,
+    MaskedAutoEncoder,
+    MixedGraphUNet,
+    OfficialGraphUNet,
+    SegmentationUNet,
+    VariationalAutoEncoder,
+    validation,
+)
 
 N, F = 6, 3
 EDGES = torch.tensor([[0, 1, 2, 4], [1, 2, 3, 5]])
@@ -23,7 +35,16 @@ MODELS = {
     "GraphUNet": lambda: GraphUNet(F, 4, 2, depth=2),
     "GraphUNet induced": lambda: GraphUNet(F, 4, 2, depth=2, connect="induced"),
     "GraphUNet conv": lambda: GraphUNet(F, 4, 2, depth=2, conv=SAGEConv),
+    "GPool levels": lambda: GPool(F, select="spread", reduce="mean", connect="contract"),
+    "GraphUNet levels": lambda: GraphUNet(F, 4, 2, depth=2, connect="contract", lift="interpolate"),
+    "GraphUNet walk": lambda: GraphUNet(F, 4, 2, depth=2, connect="walk"),
+    "OfficialGraphUNet": lambda: OfficialGraphUNet(F, 4, 2, depth=2),
+    "MixedGraphUNet": lambda: MixedGraphUNet(F, 4, 2, depth=2),
+    "HierarchicalReadout": lambda: HierarchicalReadout(GraphUNet(F, 4, 4, depth=2), 2),
+    "SegmentationUNet": lambda: SegmentationUNet(F, 4, 2, depth=2),
     "GraphUNetAutoEncoder": lambda: GraphUNetAutoEncoder(F, 4, depth=2),
+    "MaskedAutoEncoder": lambda: MaskedAutoEncoder(GraphUNet(F, 4, 4, depth=2)),
+    "VariationalAutoEncoder": lambda: VariationalAutoEncoder(GraphUNetAutoEncoder(F, 4, depth=2)),
 }
 
 
@@ -81,8 +102,11 @@ WEIGHTS = [
 ]
 
 
+WEIGHTED = [name for name in MODELS if "GPool" not in name and name != "GraphUNet conv"]
+
+
 @pytest.mark.parametrize("value, error, match", [*WEIGHTS, (torch.ones(4, 1), ValueError, "4, 1")])
-@pytest.mark.parametrize("model", ["GraphUNet", "GraphUNet induced", "GraphUNetAutoEncoder"])
+@pytest.mark.parametrize("model", WEIGHTED)
 def test_edge_weights(model, value, error, match):
     with pytest.raises(error, match=f"'edge_weight'.*{match}"):
         MODELS[model]()(**GOOD, edge_weight=value)
@@ -186,14 +210,17 @@ BAD_POOL = [
     ("multiplier", None, TypeError),
     ("max_products", 0, ValueError),
     ("max_products", 1e6, TypeError),
+    ("reduce", "max", ValueError),
+    ("max_degree", 0, ValueError),
     ("ratio", None, ValueError),
 ]
 
 
 @pytest.mark.parametrize("name, value, error", BAD_POOL)
 def test_options_of_a_pool(name, value, error):
+    connect = {"max_products": "two_hop", "max_degree": "sampled"}.get(name, "induced")
     with pytest.raises(error, match=f"'{name}'"):
-        GPool(**{"in_channels": F, name: value})
+        GPool(**{"in_channels": F, "connect": connect, name: value})
 
 
 def test_options_of_a_pool_that_exclude_each_other():
@@ -211,7 +238,9 @@ BAD_MODEL = [
     ("depth", 1.5, TypeError),
     ("select", "best", ValueError),
     ("connect", "three_hop", ValueError),
-    ("gate", "relu", ValueError),
+    ("reduce", "max", ValueError),
+    ("lift", "copy", ValueError),
+    ("pool", 3, TypeError),
     ("dropout", 1.5, ValueError),
     ("dropout", -0.1, ValueError),
     ("dropout", "much", TypeError),
@@ -221,7 +250,6 @@ BAD_MODEL = [
     ("norm", "no such norm", ValueError),
     ("act", "no such act", ValueError),
     ("act", 3, TypeError),
-    ("max_products", -1, ValueError),
 ]
 
 
@@ -242,10 +270,8 @@ def test_options_of_a_model(model, name, value, error):
         (GraphUNet, "out_channels", 0, ValueError),
         (GraphUNet, "sum_res", "cat", ValueError),
         (GraphUNetAutoEncoder, "latent_channels", 0, ValueError),
-        (GraphUNetAutoEncoder, "skip", "add", ValueError),
-        (GraphUNetAutoEncoder, "skip", None, ValueError),
-        (GraphUNetAutoEncoder, "loss_fn", "mae", ValueError),
-        (GraphUNetAutoEncoder, "gamma", 0.5, ValueError),
+        (GraphUNetAutoEncoder, "latent_channels", "wide", TypeError),
+        (GraphUNetAutoEncoder, "edge_decoder", 3, TypeError),
     ],
 )
 def test_options_of_one_model(model, name, value, error):
@@ -262,9 +288,9 @@ def test_no_keyword_is_dropped_in_silence(model):
         model(F, ratios=0.5)
 
 
-@pytest.mark.parametrize("model", ["GraphUNet", "GraphUNet conv", "GraphUNetAutoEncoder"])
-def test_latents(model):
-    model = MODELS[model]()
+@pytest.mark.parametrize("conv", [None, SAGEConv])
+def test_latents(conv):
+    model = GraphUNetAutoEncoder(F, 4, depth=2, conv=conv)
     z, hierarchy = model.encode(**GOOD)
     model.decode(z, hierarchy)
     for bad, match in (

@@ -30,7 +30,7 @@ def test_the_leak_test_finds_leaks():
     assert len(kept) == 10
 
 
-@pytest.mark.parametrize("connect", ["two_hop", "walk", "contract", "induced"])
+@pytest.mark.parametrize("connect", ["two_hop", "walk", "sampled", "induced", "contract"])
 def test_ten_thousand_tiny_graphs(connect):
     x, edge_index, batch = memory.tiny_graphs(10_000)
     torch.manual_seed(0)
@@ -44,7 +44,7 @@ def test_ten_thousand_tiny_graphs(connect):
     torch.testing.assert_close(out[rows], tail, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("connect", ["walk", "sampled"])
+@pytest.mark.parametrize("connect", ["walk", "sampled", "contract"])
 def test_one_large_graph(connect):
     assert math.isfinite(float(memory.large(200_000, connect)))
 

@@ -17,7 +17,7 @@ def encode(connect: str = "two_hop", directed: bool = False, **options):
     torch.manual_seed(0)
     graph = random_graph(24, 40, directed=directed)
     model = GraphUNet(3, 8, 2, 2, connect=connect, **options)
-    _, hierarchy = model.encode(torch.randn(24, 3), graph.edge_index, None, graph.edge_weight)
+    _, hierarchy = model.states(torch.randn(24, 3), graph.edge_index, None, graph.edge_weight)
     return graph, hierarchy
 
 
@@ -42,7 +42,7 @@ def test_levels_are_the_dense_squares(directed):
     assert list(hierarchy_to_networkx(hierarchy, -1).nodes) == kept
 
 
-@pytest.mark.parametrize("connect", ["induced", "walk", "sampled"])
+@pytest.mark.parametrize("connect", ["induced", "contract", "walk", "sampled"])
 def test_every_connection_and_pyg_reads_it_back(connect):
     graph, hierarchy = encode(connect)
     out = hierarchy_to_networkx(hierarchy, 1, directed=True)
@@ -119,7 +119,7 @@ def test_levels_are_stacked_and_kept_nodes_linked(tmp_path):
 def test_one_graph_of_a_batch_is_drawn_alone():
     pytest.importorskip("matplotlib", reason="needs matplotlib")
     data = random_batch(sizes=(8, 6, 9))
-    _, hierarchy = GraphUNet(3, 8, 2, 2).encode(torch.randn(23, 3), data.edge_index, data.batch)
+    _, hierarchy = GraphUNet(3, 8, 2, 2).states(torch.randn(23, 3), data.edge_index, data.batch)
     drawn = collections(draw_hierarchy(hierarchy, graph=2))
     assert [len(points) for points in drawn["nodes"]] == [9, 5, 3]
     with pytest.raises(ValueError, match="'graph' must be one of the batch"):
@@ -140,7 +140,7 @@ def test_more_lines_than_can_be_seen_are_left_out(monkeypatch):
 
 
 def test_bad_arguments_are_refused():
-    _, hierarchy = GraphUNet(2, 4, 2, depth=1).encode(torch.rand(3, 2), torch.tensor([[0], [1]]))
+    _, hierarchy = GraphUNet(2, 4, 2, depth=1).states(torch.rand(3, 2), torch.tensor([[0], [1]]))
     for call, error, match in (
         (lambda: hierarchy_to_networkx(3, 0), TypeError, "'hierarchy' must be a Hierarchy.*3"),
         (

@@ -13,7 +13,7 @@ from pyg_gunet import GPool, GraphUNet, GraphUNetAutoEncoder, SegmentationUNet, 
 from pyg_gunet.functional.connect import two_hop
 from pyg_gunet.functional.select import topk
 from tests import memory
-from tests.conftest import random_graph
+from tests.conftest import awake, random_graph
 
 # Against float64 on the same selection: a few units in the last place per sum.
 TOLERANCE = {
@@ -30,13 +30,13 @@ MODELS = {
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("connect", ["two_hop", "induced", "walk"])
+@pytest.mark.parametrize("connect", ["two_hop", "induced", "contract", "walk"])
 @pytest.mark.parametrize("name", MODELS)
 def test_dtypes(name, connect, dtype):
     """All nodes are kept, in the order of their scores, which no output depends on."""
     graph = random_graph(40, 160, dtype=torch.float64)
     torch.manual_seed(0)
-    model = MODELS[name](connect=connect, select="topk").eval()
+    model = awake(MODELS[name](connect=connect, select="topk")).eval()
     x = torch.randn(40, 6)
     model, x = model.to(dtype), x.to(dtype)  # rounded once, for both
     out = model(x, graph.edge_index, None, graph.edge_weight.to(dtype))
@@ -95,7 +95,7 @@ def test_a_projection_of_zeros_keeps_the_first_nodes_and_a_gradient(select):
     assert bool(pool.select.weight.grad.isfinite().all())
 
 
-@pytest.mark.parametrize("connect", ["two_hop", "walk", "sampled"])
+@pytest.mark.parametrize("connect", ["two_hop", "contract", "walk", "sampled"])
 def test_same_seed_same_bits_for_any_number_of_workers(connect):
     """An epoch of training on shuffled batches that other processes put together."""
 
@@ -123,11 +123,12 @@ def _graph(x: torch.Tensor, edge_index: torch.Tensor, mask: torch.Tensor) -> Dat
     return Data(x=x[mask], edge_index=edge_index[:, mask[edge_index[0]]] - first)
 
 
-@pytest.mark.parametrize("connect", ["two_hop", "walk", "auto"])
+@pytest.mark.parametrize("connect", ["two_hop", "contract", "walk"])
 def test_counts_beyond_every_graph_keep_all(connect):
     graph = random_graph(10, 30)
     for count in (10**30, 10**400):
         assert topk(torch.arange(10.0), count).numel() == 10
         assert topk(torch.arange(10.0), count, torch.arange(10) // 5).numel() == 10
         model = GraphUNet(3, 4, 2, 1, count, connect=connect)
-        assert model.encode(torch.randn(10, 3), graph.edge_index)[0].size(0) == 10
+        states, _ = model.states(torch.randn(10, 3), graph.edge_index)
+        assert states[1].size(0) == 10

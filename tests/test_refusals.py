@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from pyg_gunet.settings import Settings
+from pyg_gunet.train.launch import check_sharing, train
 from torch_geometric.data import Data
 
 from pyg_gunet import GraphUNet, GraphUNetAutoEncoder, ToSuperpixels, load, to_label_image
@@ -18,10 +20,8 @@ from pyg_gunet.data import GraphDataset, read_images, split_indices
 from pyg_gunet.data.ogb import _split
 from pyg_gunet.files import check_path, read_torch, reading
 from pyg_gunet.functional.segmentation import part_iou
-from pyg_gunet.settings import Settings
 from pyg_gunet.train import fit
 from pyg_gunet.train.callbacks import Interrupt
-from pyg_gunet.train.launch import check_sharing, train
 from pyg_gunet.train.run import _changed, _load_weights
 from pyg_gunet.train.segment import defaults
 from pyg_gunet.transforms import ToGrid

@@ -7,13 +7,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from pyg_gunet.settings import Settings
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
 from pyg_gunet.cli import main
 from pyg_gunet.data import GraphDataset, load
 from pyg_gunet.nn.segmentation import deep_supervision
-from pyg_gunet.settings import Settings
 from pyg_gunet.train import evaluate, fit
 from pyg_gunet.train.segment import Segment, place, prepare
 

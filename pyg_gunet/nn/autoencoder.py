@@ -109,6 +109,7 @@ class GraphUNetAutoEncoder(LevelModel):
         edge_decoder: torch.nn.Module | None = None,
         pool: MakePool = None,
     ) -> None:
+        check_positive_int(hidden_channels, "hidden_channels")
         latent_channels = hidden_channels if latent_channels is None else latent_channels
         check_positive_int(latent_channels, "latent_channels")
         if edge_decoder is not None and not isinstance(edge_decoder, torch.nn.Module):
@@ -243,8 +244,9 @@ class GraphUNetAutoEncoder(LevelModel):
         edge_weight: Tensor | None = None,
     ) -> Tensor:
         r"""Encodes and decodes: `x_hat` [N, in_channels]. Arguments as in :meth:`encode`."""
+        z, hierarchy = self.encode(x, edge_index, batch, edge_weight)  # which checks
         with outermost():
-            return self.decode(*self.encode(x, edge_index, batch, edge_weight))
+            return self.decode(z, hierarchy)
 
     def embed(
         self,
@@ -267,8 +269,8 @@ class GraphUNetAutoEncoder(LevelModel):
         check_choice(level, "level", ("nodes", "graph"))
         if batch_size is not None and level != "graph":
             raise ValueError(f"'batch_size' goes with level='graph' (got {batch_size!r})")
+        z, hierarchy = self.encode(x, edge_index, batch, edge_weight)
         with outermost() as values:
-            z, hierarchy = self.encode(x, edge_index, batch, edge_weight)
             if batch_size is not None:
                 check_batch_size(batch_size, hierarchy.levels[0].batch, values)
             if level == "nodes":

@@ -17,7 +17,7 @@ from pyg_gunet.graph.inputs import as_edges
 from pyg_gunet.graph.level import Hierarchy, Level
 from pyg_gunet.graph.walk import Walk, check_weights
 from pyg_gunet.nn.conv import UNetConv, takes
-from pyg_gunet.nn.parts import check_dropout, make_act
+from pyg_gunet.nn.parts import check_dropout, made_by, make_act
 from pyg_gunet.nn.pool import GPool, GUnpool
 from pyg_gunet.nn.select import GPoolSelect
 from pyg_gunet.validate import (
@@ -28,11 +28,13 @@ from pyg_gunet.validate import (
     check_edge_index,
     check_edge_weight,
     check_features,
+    check_floating,
     check_memory,
     check_num_nodes,
     check_positive_int,
     check_ratio,
     check_same_device,
+    check_tensor,
     outermost,
 )
 
@@ -83,7 +85,7 @@ class LevelModel(torch.nn.Module):
         self.pools = torch.nn.ModuleList()
         for ratio in self.pool_ratios:
             if pool is not None:
-                made: Any = pool(hidden_channels, ratio)
+                made: Any = made_by(pool, "pool", "(channels, ratio)", hidden_channels, ratio)
             else:
                 made = GPool(
                     hidden_channels,
@@ -229,6 +231,7 @@ class LevelModel(torch.nn.Module):
             check_weights(edge_weight, values)
         if edge_attr is None:
             return
+        check_floating(edge_attr, "edge_attr")
         check_edge_attr(edge_attr, edge_index.size(1), values)
         convs = [conv for name in ("down_convs", "up_convs") for conv in getattr(self, name)]
         if self.fused or not all(takes(conv, "edge_attr") for conv in convs):
@@ -382,9 +385,11 @@ def kept(tensor: Any) -> Any:
 
 def _last_node(edge_index: Any, batch: Tensor | None) -> int:
     if batch is not None:
-        return batch.size(0)
-    if isinstance(edge_index, Tensor) and edge_index.layout is not torch.strided:
+        check_tensor(batch, "batch")
+        return batch.numel()
+    if hasattr(edge_index, "layout") and edge_index.layout is not torch.strided:
         return edge_index.size(0)
+    check_edge_index(edge_index, 0, values=False)
     return int(edge_index.max()) + 1 if edge_index.numel() else 0
 
 

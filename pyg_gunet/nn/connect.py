@@ -149,10 +149,12 @@ def refuse_features(edge_attr: Tensor | None, name: str) -> None:
 
 def make_connect(name: str, max_products: int | None, max_degree: int) -> LevelConnect:
     """The module of a name."""
-    if name == "two_hop":
-        return TwoHopConnect(max_products)
-    if name == "sampled":
-        return SampledConnect(max_degree)
+    walks, sampled = (
+        TwoHopConnect(max_products),
+        SampledConnect(max_degree),
+    )  # either checks its own
+    if name in ("two_hop", "sampled"):
+        return walks if name == "two_hop" else sampled
     return InducedConnect() if name == "induced" else ContractConnect()
 
 

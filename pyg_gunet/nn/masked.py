@@ -126,10 +126,10 @@ class MaskedAutoEncoder(torch.nn.Module):
         """
         with outermost() as values:
             check_features(x, self.model.in_channels, values)
-            seen, hidden = self._hide(x)
-            h = self.lin(self.embed(seen, edge_index, batch, edge_weight))
-            h = h.masked_fill(hidden.view(-1, 1), 0.0)
-            return self._finest(x, edge_index, edge_weight).convolve(self.conv, h), hidden
+        seen, hidden = self._hide(x)
+        h = self.lin(self.embed(seen, edge_index, batch, edge_weight))
+        h = h.masked_fill(hidden.view(-1, 1), 0.0)
+        return self._finest(x, edge_index, edge_weight).convolve(self.conv, h), hidden
 
     def _finest(
         self, x: Tensor, edge_index: Tensor | Graph | Hierarchy, edge_weight: Tensor | None

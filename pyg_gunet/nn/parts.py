@@ -21,15 +21,20 @@ def make_conv(conv: MakeConv, in_channels: int, out_channels: int) -> torch.nn.M
     """A convolution from the user's factory, or the default one."""
     if conv is None:
         return UNetConv(in_channels, out_channels)
-    if not callable(conv):
-        raise TypeError(f"'conv' must be a callable (in_channels, out_channels) (got {conv!r})")
-    try:
-        made = conv(in_channels, out_channels)
-    except TypeError as error:
-        raise TypeError(f"'conv' must take (in_channels, out_channels): {error}") from error
+    made = made_by(conv, "conv", "(in_channels, out_channels)", in_channels, out_channels)
     if not isinstance(made, torch.nn.Module):
         raise TypeError(f"'conv' must return a torch.nn.Module (got {made!r})")
     return made
+
+
+def made_by(factory: Any, name: str, takes: str, *args: Any) -> Any:
+    """What the user's factory makes of its two arguments."""
+    if not callable(factory):
+        raise TypeError(f"'{name}' must be a callable {takes} (got {factory!r})")
+    try:
+        return factory(*args)
+    except TypeError as error:
+        raise TypeError(f"'{name}' must take {takes}: {error}") from error
 
 
 def check_dropout(dropout: Any, name: str = "dropout") -> float:

@@ -24,6 +24,7 @@ from pyg_gunet.validate import (
     check_edge_index,
     check_edge_weight,
     check_features,
+    check_floating,
     check_memory,
     check_number,
     check_perm,
@@ -378,7 +379,7 @@ class GUnpool(torch.nn.Module):
             edge_weight (Tensor, optional): Their weights [E], which ``'interpolate'`` reads.
                 (default: None, all ones)
         """
-        check_tensor(x, "x")
+        (check_tensor if self.lift == "zero" else check_floating)(x, "x")
         if (edge_index is None) != (self.lift == "zero"):
             given = "None" if edge_index is None else "edges"
             raise ValueError(

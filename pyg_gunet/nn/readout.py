@@ -107,7 +107,8 @@ class HierarchicalReadout(torch.nn.Module):
             x, edge_index, batch, edge_weight, edge_attr=edge_attr, batch_size=batch_size
         )
         states[0] = self.net.act(states[0])
-        vector = self.read(states, hierarchy, batch_size)
+        with outermost():
+            vector = self.read(states, hierarchy, batch_size)
         return self.mlp(F.dropout(vector, self.net.dropout, self.training))
 
     def read(
@@ -121,6 +122,10 @@ class HierarchicalReadout(torch.nn.Module):
             batch_size (int, optional): The number of graphs B. (default: None)
         """
         with outermost() as values:
+            if not isinstance(hierarchy, Hierarchy):
+                raise TypeError(f"'hierarchy' must be a Hierarchy (got {hierarchy!r:.80})")
+            if not isinstance(states, Sequence):
+                raise TypeError(f"'states' must be a list of tensors (got {states!r:.80})")
             if len(states) != len(hierarchy.levels):
                 raise ValueError(
                     f"'states' must hold one entry per level, {len(hierarchy.levels)} of them "

@@ -97,8 +97,8 @@ class VariationalAutoEncoder(torch.nn.Module):
             batch_size (int, optional): The number of graphs B, for ``latent='graph'``.
                 (default: None, up to the last graph that has a node)
         """
+        mu, hierarchy = self.model.encode(x, edge_index, batch, edge_weight)
         with outermost() as values:
-            mu, hierarchy = self.model.encode(x, edge_index, batch, edge_weight)
             if batch_size is not None:
                 check_batch_size(batch_size, hierarchy.levels[0].batch, values)
             if self.latent == "graph":
@@ -122,8 +122,8 @@ class VariationalAutoEncoder(torch.nn.Module):
 
         Arguments as in :meth:`GraphUNetAutoEncoder.encode`.
         """
+        mu, log_std, hierarchy = self.encode(x, edge_index, batch, edge_weight)  # which checks
         with outermost():
-            mu, log_std, hierarchy = self.encode(x, edge_index, batch, edge_weight)
             return self.decode(self._draw(mu, log_std), hierarchy)
 
     def loss(
@@ -136,10 +136,11 @@ class VariationalAutoEncoder(torch.nn.Module):
         r"""The mean squared error plus `beta` times the divergence per entry of `x`, a scalar to
         minimise: up to factors the negative evidence bound with deviations of
         :math:`1 / \sqrt{2}`. Arguments as in :meth:`encode`."""
+        mu, log_std, hierarchy = self.encode(x, edge_index, batch, edge_weight)
         with outermost():
-            mu, log_std, hierarchy = self.encode(x, edge_index, batch, edge_weight)
             x_hat = self.decode(self._draw(mu, log_std), hierarchy)
-        return self.model.loss(x_hat, x) + self.beta * self.kl(mu, log_std) / x.numel()
+            error = self.model.loss(x_hat, x)
+        return error + self.beta * self.kl(mu, log_std) / x.numel()
 
     def kl(self, mu: Tensor, log_std: Tensor) -> Tensor:
         r"""The divergence of :math:`N(\mu, \sigma^2)` from :math:`N(0, 1)`, summed over all
@@ -183,6 +184,8 @@ class VariationalAutoEncoder(torch.nn.Module):
             made = self.model.prepare(edge_index, edge_weight, num_nodes=num_nodes, batch=batch)
             assert isinstance(made, Hierarchy)
             edge_index = made
+        if batch_size is not None:
+            check_batch_size(batch_size, edge_index.levels[0].batch)
         if self.latent == "graph":
             rows = batch_size or int(self._ids(edge_index)[-1]) + 1
         else:

@@ -134,7 +134,7 @@ def test_exact_count_coverage_and_determinism(size, degree, seed, share, quantil
     perm = spread(score, edge_index, k, quantiles=quantiles)
     assert torch.equal(perm, spread(score, edge_index, k, quantiles=quantiles))
     assert perm.numel() == k == perm.unique().numel()
-    if quantiles != 1:  # there the result is in the order of the scan
+    if quantiles != 1:  # where the order is that of the scan
         assert bool((score[perm][1:] <= score[perm][:-1]).all())
 
     graph = nx.Graph()
@@ -383,3 +383,17 @@ def test_bad_input_is_named(error, match, change):
     arguments = {"score": torch.rand(4), "edge_index": EMPTY, "k": 2, **change}
     with pytest.raises(error, match=match):
         spread(**arguments)
+
+
+def test_one_quantile_reads_nothing_of_the_scores():
+    """Of a connected graph whose nodes all look different: neither the set nor its order."""
+    edge_index = random_graph(60, 5, 3)
+    keep = edge_index[0] != edge_index[1]
+    extra = torch.stack([torch.arange(59), torch.arange(1, 60)])  # a path joins them all
+    edge_index = torch.cat([edge_index[:, keep], extra], dim=1)
+    orders = {
+        tuple(spread(distinct(60, s), edge_index, 20, quantiles=1).tolist()) for s in range(9)
+    }
+    assert len(orders) == 1
+    orders = {tuple(spread(distinct(60, s), edge_index, 20).tolist()) for s in range(9)}
+    assert len(orders) == 9

@@ -9,17 +9,9 @@ import torch
 from torch_geometric.nn import SAGEConv, TransformerConv
 
 from pyg_gunet import (
-    Coarsen,
     GPool,
     GraphUNet,
-    GraphUNetAutoEncoder,
-    HierarchicalReadout,
-    MaskedAutoEncoder,
-    MixedGraphUNet,
-    OfficialGraphUNet,
     SegmentationUNet,
-    VariationalAutoEncoder,
-    repeat_graph,
     sampled_two_hop,
     spread,
     validation,
@@ -29,6 +21,7 @@ from pyg_gunet.functional.select import num_kept, topk
 from pyg_gunet.graph.adjacency import Adjacency
 from pyg_gunet.graph.walk import Walk
 from tests.fuzz.calls_data import data_calls
+from tests.fuzz.calls_models import model_calls
 from tests.fuzz.calls_more import critic_calls, divergence_calls, score_calls
 from tests.fuzz.calls_scores import region_calls
 from tests.fuzz.calls_up import up_calls
@@ -79,15 +72,9 @@ UNET: dict[str, tuple[Any, Any]] = {
     "reduce": ("keep", choices()),
     "connect": ("two_hop", choices()),
     "lift": ("zero", choices()),
-    "norm": (None, anything("", "no such norm", "MessageNorm", 3, [], b"x", optional=True)),
+    "norm": (None, anything("", "no such norm", 3, [], b"x", optional=True)),
     "dropout": (0.0, numbers(0.0, 0.999999)),
-    "pool": (None, anything(3, "topk", [], lambda c, r: None, lambda c, r: GPool(c + 1, r))),
-}
-SIZES = {
-    "in_channels": (F, channels),
-    "hidden_channels": (4, channels),
-    "out_channels": (2, ints(1, extra=(2**31 - 1,))),
-    "depth": (1, channels),
+    "pool": (None, anything(3, "no such", [], lambda c, r: None, lambda: None, optional=True)),
 }
 GRAPH = {
     "x": (X, features),
@@ -123,6 +110,7 @@ def all_calls() -> list[Call]:
     return [
         *selection_calls(),
         *network_calls(),
+        *model_calls(UNET, WEIGHTED),
         *up_calls(),
         *score_calls(),
         *region_calls(),
@@ -197,25 +185,6 @@ def selection_calls() -> list[Call]:
             lambda: contract,
             {**without(CONNECT, "edge_weight"), "edge_attr": (WEIGHT, wide)},
         ),
-        Call(
-            "repeat_graph",
-            lambda: repeat_graph,
-            {
-                **without(CONNECT, "perm"),
-                "num_nodes": (N, ints(1, extra=(7, 2**31 - 1))),
-                "times": (2, ints(1, extra=(2**31 - 1,))),
-            },
-        ),
-        Call(
-            "Coarsen",
-            lambda: Coarsen,
-            {
-                "depth": (2, ints(1, extra=(10**6,))),
-                "ratio": (0.5, anything([0.5], [0.5, 0.0], "x", None, 0, 1.5)),
-                "connect": ("contract", choices()),
-            },
-            parts=("pool_ratios",),
-        ),
         Call("two_hop", lambda: two_hop, {**CONNECT, "max_products": (None, limits)}),
         Call(
             "sampled_two_hop",
@@ -247,6 +216,7 @@ def selection_calls() -> list[Call]:
 def network_calls() -> list[Call]:
     """Constructors and forward passes of the modules."""
     column = tensors(dtypes="float", dim=False, optional=True)  # [E, 1] is as good
+    attr = torch.randn(E, 2, generator=torch.Generator().manual_seed(3))
     walks = {**GRAPH, "edge_attr": (WEIGHT, column)}
     # With `attn`, features of any width are pooled.
     scored = {
@@ -255,9 +225,6 @@ def network_calls() -> list[Call]:
         "edge_attr": (WEIGHT, tensors(dtypes="any", dim=False, optional=True)),
         "attn": (X, tensors(dtypes="float", columns=True, optional=True)),
     }
-    readable, inner = GraphUNet(F, 4, 4, 2), GraphUNetAutoEncoder(F, 4, 4, 2)
-    attr = torch.randn(E, 2, generator=torch.Generator().manual_seed(3))
-    plain = anything(1, 0, "sum", [], 1.0)
     calls = [
         Call("GPool", lambda: GPool, POOL),
         Call("GPool.forward", once(GPool, F), scored),
@@ -265,36 +232,18 @@ def network_calls() -> list[Call]:
         Call("GPool.min_score", once(GPool, F, min_score=0.1), GRAPH),
         Call("GPool.two_hop", once(GPool, F, connect="two_hop"), walks),
         Call("GPool.sampled", once(GPool, F, connect="sampled"), walks),
-        Call("GPool.contract", once(GPool, F, connect="contract", reduce="mean"), walks),
-        Call(
-            "HierarchicalReadout",
-            lambda: HierarchicalReadout,
-            {
-                "net": (readable, anything(3, "net", GraphUNet, X)),
-                "out_channels": (2, ints(1, extra=(2**31 - 1,))),
-                "reduce": (("mean", "max"), anything("mean", ("median",), (), 3, (1,))),
-                "mode": ("cat", choices()),
-            },
-        ),
-        Call(
-            "HierarchicalReadout.forward",
-            lambda: HierarchicalReadout(readable, 2).forward,
-            {**WEIGHTED, "batch_size": (2, ints(2, extra=(1, 0), optional=True))},
-        ),
+        Call("GPool.contract", once(GPool, F, connect="contract", reduce="mean"), scored),
         Call("GraphUNet", lambda: GraphUNet, {**UNET, "out_channels": (2, channels)}),
         Call(
-            "OfficialGraphUNet",
-            lambda: OfficialGraphUNet,
-            {**SIZES, "conv": (None, callables)},
-        ),
-        Call("OfficialGraphUNet.forward", once(OfficialGraphUNet, F, 4, 2, 2), WEIGHTED),
-        Call("MixedGraphUNet", lambda: MixedGraphUNet, {**SIZES, "steps": (2, ints(0))}),
-        Call("MixedGraphUNet.forward", once(MixedGraphUNet, F, 4, 2, 2), WEIGHTED),
-        Call("GraphUNet.sum_res", lambda: GraphUNet, {**SIZES, "sum_res": (True, plain)}),
-        Call(
-            "GraphUNet.prepare",
-            once(GraphUNet, F, 4, 2, 2, method="prepare"),
-            {**without(CONNECT, "perm")},
+            "GraphUNet.sum_res",
+            lambda: GraphUNet,
+            {
+                "in_channels": (F, channels),
+                "hidden_channels": (4, channels),
+                "out_channels": (2, ints(1, extra=(2**31 - 1,))),
+                "depth": (1, channels),
+                "sum_res": (True, flags(optional=True)),
+            },
         ),
         *[
             Call(
@@ -313,8 +262,21 @@ def network_calls() -> list[Call]:
         Call(
             "GraphUNet.edge_attr",
             once(GraphUNet, F, 4, 2, 2, connect="contract", conv=transformer),
-            {**GRAPH, "edge_attr": (attr, tensors(dtypes="float", columns=True, optional=True))},
+            # Its width is between the user and the convolution.
+            {**GRAPH, "edge_attr": (attr, tensors(dtypes="float", dim=False, optional=True))},
         ),
+        *[
+            Call(
+                f"{kind.__name__}.prepare",
+                once(kind, F, 4, 3, 2, method="prepare"),
+                {
+                    "edge_index": (EDGES, edges),
+                    "edge_weight": (WEIGHT, weights),
+                    "num_nodes": (N, ints(0, extra=(7, 2**31 - 1), optional=True)),
+                },
+            )
+            for kind in (GraphUNet, SegmentationUNet)
+        ],
         Call(
             "SegmentationUNet",
             lambda: SegmentationUNet,
@@ -329,74 +291,6 @@ def network_calls() -> list[Call]:
             "SegmentationUNet.scales",
             once(SegmentationUNet, F, 4, 3, 2, multi_scale=True, method="scales"),
             WEIGHTED,
-        ),
-        Call(
-            "GraphUNetAutoEncoder",
-            lambda: GraphUNetAutoEncoder,
-            {
-                **UNET,
-                "latent_channels": (None, ints(1, optional=True)),
-                "edge_decoder": (None, anything(3, "inner", [], optional=True)),
-            },
-        ),
-        Call("GraphUNetAutoEncoder.forward", once(GraphUNetAutoEncoder, F, 4, depth=2), WEIGHTED),
-        Call(
-            "GraphUNetAutoEncoder.encode",
-            once(GraphUNetAutoEncoder, F, 4, depth=2, connect="walk", method="encode"),
-            WEIGHTED,
-        ),
-        Call(
-            "GraphUNetAutoEncoder.embed",
-            once(GraphUNetAutoEncoder, F, 4, depth=2, method="embed"),
-            {
-                **WEIGHTED,
-                "level": ("graph", choices()),
-                "batch_size": (2, ints(2, extra=(1, 0), optional=True)),
-            },
-        ),
-        Call(
-            "MaskedAutoEncoder",
-            lambda: MaskedAutoEncoder,
-            {
-                "model": (readable, anything(3, "model", GraphUNet, torch.nn.Linear(2, 2))),
-                "mask": (0.5, numbers(0.0, 1.0, above=True)),
-                "replace": (0.1, numbers(0.0, 1.0)),
-                "gamma": (2.0, numbers(1.0)),
-                "conv": (None, callables),
-            },
-        ),
-        Call("MaskedAutoEncoder.forward", lambda: MaskedAutoEncoder(readable).forward, WEIGHTED),
-        Call(
-            "VariationalAutoEncoder",
-            lambda: VariationalAutoEncoder,
-            {
-                "model": (inner, anything(3, "model", GraphUNet, readable)),
-                "latent": ("nodes", choices()),
-                "beta": (1.0, numbers(0.0)),
-                "free_bits": (0.0, numbers(0.0)),
-            },
-        ),
-        Call("VariationalAutoEncoder.loss", lambda: VariationalAutoEncoder(inner).loss, WEIGHTED),
-        Call(
-            "GraphUNetAutoEncoder.loss",
-            once(GraphUNetAutoEncoder, F, 4, depth=2, method="loss"),
-            {
-                "x_hat": (X, tensors(dtypes="float", columns=True)),
-                "x": (X, tensors(dtypes="float", columns=True)),
-                "mask": (BATCH == 0, tensors(dtypes="bool", optional=True)),
-            },
-        ),
-        Call(
-            "GraphUNetAutoEncoder.edge_loss",
-            once(GraphUNetAutoEncoder, F, F, depth=2, method="edge_loss"),
-            {
-                "h": (X, tensors(dtypes="float", rows=False, columns=False)),
-                "pos_edge_index": (EDGES, edges),
-                "neg_edge_index": (
-                    EDGES.flip(0),
-                    tensors(dtypes="int", low=0, high=N, optional=True),
-                ),
-            },
         ),
     ]
     return calls

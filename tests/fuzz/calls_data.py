@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pyg_gunet.settings import Settings
 from torch_geometric.data import Data
 
 from pyg_gunet import (
@@ -25,7 +26,6 @@ from pyg_gunet import (
 )
 from pyg_gunet.data import read_graph, read_images, split_indices
 from pyg_gunet.functional.border import border_weight, connected_instances
-from pyg_gunet.settings import Settings
 from pyg_gunet.train import embed, evaluate, fit
 from pyg_gunet.transforms import grid_edges
 from tests.fuzz.engine import Call

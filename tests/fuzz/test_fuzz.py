@@ -25,7 +25,7 @@ def test_every_malformed_call_is_refused_by_name(tmp_path, monkeypatch):
 def test_every_public_name_is_called():
     """But for what only comes back from calls."""
     names = {call.name.split(".")[0] for call in all_calls()}
-    results = {"Estimate", "PoolOutput"}
+    results = {"Estimate", "Hierarchy", "Level", "PoolOutput"}
     assert not set(pyg_gunet.__all__) - names - results
 
 

@@ -190,10 +190,10 @@ def choices(optional: bool = False, also: tuple[Any, ...] = ()) -> Kind:
     return Kind(lambda good, rng: ((shown(w), w) for w in (*words, True, *also)), optional)
 
 
-def flags() -> Kind:
+def flags(optional: bool = False) -> Kind:
     """True or False."""
     words = ("yes", "", 1, 0, 1.0, [True], torch.tensor(True), b"")
-    return Kind(lambda good, rng: ((shown(w), w) for w in words))
+    return Kind(lambda good, rng: ((shown(w), w) for w in words), optional)
 
 
 def anything(*bad: Any, optional: bool = False) -> Kind:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch_geometric import nn as pyg
 
 from pyg_gunet import GPool, GraphUNet, GraphUNetAutoEncoder, GUnpool, SegmentationUNet
-from tests.conftest import random_batch, random_graph
+from tests.conftest import awake, random_batch, random_graph
 
 DYNAMIC = torch.export.Dim.DYNAMIC
 
@@ -109,11 +109,14 @@ class Encoder(torch.nn.Module):
 
 
 def test_export_of_an_encoder_of_any_size(tmp_path):
-    """With top-k selection, induced edges and a convolution of PyG's; through a file."""
+    """With top-k selection, induced edges and a convolution of PyG's; through a file. What is
+    lifted later does not matter to an encoder: zeros need nothing of the way down."""
     torch.manual_seed(0)
+    trained = GraphUNetAutoEncoder(3, 8, 4, 1, conv=pyg.SAGEConv, connect="induced", select="topk")
     model = GraphUNetAutoEncoder(
-        3, 8, 4, 1, conv=pyg.SAGEConv, connect="induced", select="topk"
+        3, 8, 4, 1, conv=pyg.SAGEConv, connect="induced", select="topk", lift="zero"
     ).eval()
+    model.load_state_dict(awake(trained).state_dict())
     encoder = Encoder(model)
     exported = torch.export.export(
         encoder, inputs(), dynamic_shapes={"x": {0: DYNAMIC}, "edge_index": {1: DYNAMIC}}
@@ -131,7 +134,12 @@ MODELS: dict[str, Callable[[], torch.nn.Module]] = {
     "GraphUNet": lambda: GraphUNet(3, 16, 2, 2),
     "GraphUNet GAT": lambda: GraphUNet(3, 16, 2, 2, conv=pyg.GATConv, connect="induced"),
     "GraphUNet walk": lambda: GraphUNet(3, 16, 2, 2, connect="walk"),
-    "GraphUNet sampled": lambda: GraphUNet(3, 16, 2, 2, connect="sampled", max_degree=4),
+    "GraphUNet sampled": lambda: GraphUNet(
+        3, 16, 2, 2, pool=lambda c, r: GPool(c, r, connect="sampled", max_degree=4)
+    ),
+    "GraphUNet levels": lambda: GraphUNet(
+        3, 16, 2, 2, select="spread", reduce="mean", connect="contract", lift="interpolate"
+    ),
     "GraphUNetAutoEncoder": lambda: GraphUNetAutoEncoder(3, 16, 4, 2),
     "SegmentationUNet": lambda: SegmentationUNet(3, 16, 2, 2),
 }

@@ -14,7 +14,7 @@ from torch_geometric.nn.pool.select import SelectTopK
 
 from pyg_gunet import GPool, GraphUNet, GUnpool
 from pyg_gunet.nn.connect import TwoHopConnect
-from pyg_gunet.nn.pool import GPoolSelect
+from pyg_gunet.nn.select import GPoolSelect
 from tests.conftest import dense_two_hop, permuted, random_batch, random_graph, to_dense
 
 CONVS: dict[str, Callable[[int, int], torch.nn.Module]] = {
@@ -62,7 +62,7 @@ class Net(torch.nn.Module):
         return self.convolve(self.head, x, edge_index, weight)
 
 
-@pytest.mark.parametrize("connect", ["induced", "two_hop"])
+@pytest.mark.parametrize("connect", ["induced", "two_hop", "contract"])
 @pytest.mark.parametrize("name", CONVS)
 def test_a_pool_between_two_convolutions(name, connect):
     """Every weight learns; a batch is its graphs; renamed nodes rename the result."""

@@ -19,11 +19,13 @@ from pyg_gunet import (
     GraphUNetAutoEncoder,
     GUnpool,
     SegmentationUNet,
-    WalkAdjacency,
 )
-from pyg_gunet.functional.connect import induced, two_hop
+from pyg_gunet.functional.connect import contract, induced, two_hop
 from pyg_gunet.functional.sampled import sampled_two_hop
+from pyg_gunet.graph.adjacency import Adjacency
 from pyg_gunet.graph.inputs import as_edges
+from pyg_gunet.graph.walk import Walk
+from tests.conftest import awake
 
 NUM_NODES = 12
 
@@ -65,14 +67,15 @@ def adj_t_of(kind: str, edge_index: Tensor, weight: Tensor) -> object:
 
 
 def models(connect: str) -> list[torch.nn.Module]:
-    return [
+    made = [
         GraphUNet(3, 8, 2, 2, connect=connect),
         GraphUNetAutoEncoder(3, 8, 4, 2, connect=connect),
         SegmentationUNet(3, 8, 2, 2, connect=connect),
     ]
+    return [awake(model) for model in made]
 
 
-@pytest.mark.parametrize("connect", ["two_hop", "induced", "walk"])
+@pytest.mark.parametrize("connect", ["two_hop", "induced", "contract", "walk"])
 @pytest.mark.parametrize("kind", SPARSE)
 def test_models_read_a_sparse_matrix_as_pyg_does(kind, connect):
     """As the transposed adjacency: PyG's own convolution is the oracle of the direction."""
@@ -91,7 +94,7 @@ def test_models_read_a_sparse_matrix_as_pyg_does(kind, connect):
         assert (other - expected).abs().max() > 1e-3  # the test would see a transposition
 
 
-@pytest.mark.parametrize("connect", ["two_hop", "induced"])
+@pytest.mark.parametrize("connect", ["two_hop", "induced", "contract"])
 @pytest.mark.parametrize("select", ["topk", "spread"])
 @pytest.mark.parametrize("kind", SPARSE)
 def test_gpool_pools_a_sparse_matrix_into_edges(kind, select, connect):
@@ -132,7 +135,7 @@ def test_functions_take_sparse_matrices_and_edge_indices():
     edge_index, weight = directed()
     adj_t = adj_t_of("csr", edge_index, weight)
     perm = torch.tensor([7, 3, 0, 9, 4])
-    for function in (two_hop, sampled_two_hop):  # sorted results
+    for function in (two_hop, sampled_two_hop, contract):  # sorted results
         for index, value in zip(
             function(adj_t, None, perm, NUM_NODES), function(edge_index, weight, perm, NUM_NODES)
         ):
@@ -143,10 +146,11 @@ def test_functions_take_sparse_matrices_and_edge_indices():
     ):
         assert type(a) is Tensor
         assert torch.equal(a, b)
-    level = WalkAdjacency.from_edge_index(adj_t, None, NUM_NODES)
-    same = WalkAdjacency.from_edge_index(edge_index, weight, NUM_NODES)
     x = torch.randn(NUM_NODES, 2)
-    torch.testing.assert_close(level.propagation().matmul(x), same.propagation().matmul(x))
+    for kind in (Walk, Adjacency):
+        level = kind.from_edge_index(adj_t, None, NUM_NODES)
+        same = kind.from_edge_index(edge_index, weight, NUM_NODES)
+        torch.testing.assert_close(level.propagate(x), same.propagate(x))
 
 
 @pytest.mark.parametrize("undirected", [False, True])
@@ -159,7 +163,7 @@ def test_edge_index_of_pyg(undirected):
         edge_index, sparse_size=(NUM_NODES, NUM_NODES), is_undirected=undirected, sort_order="row"
     )
     x = torch.randn(NUM_NODES, 3)
-    for connect in ("two_hop", "induced", "sampled", "walk"):
+    for connect in ("two_hop", "induced", "contract", "sampled", "walk"):
         model = GraphUNet(3, 8, 2, 2, connect=connect)
         torch.manual_seed(0)
         expected = model(x, edge_index, None, weight)

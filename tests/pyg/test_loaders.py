@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from pyg_gunet.settings import Settings
 from torch_geometric import loader as pyg
 from torch_geometric import typing
 from torch_geometric.data import Data
@@ -14,7 +15,6 @@ from torch_geometric.utils import k_hop_subgraph
 
 from pyg_gunet import GraphUNet
 from pyg_gunet.data import GraphDataset
-from pyg_gunet.settings import Settings
 from pyg_gunet.train import fit
 from pyg_gunet.train.classify import Classify, counted
 from pyg_gunet.train.loading import NodeParts, part_loader, sample_neighbors

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pyg_gunet.settings import Settings
 from torch_geometric.datasets import KarateClub
 
 from pyg_gunet.data import load
 from pyg_gunet.files import check_pickle, read_torch
-from pyg_gunet.settings import Settings
 from pyg_gunet.train import evaluate, fit
 
 pytest.importorskip("ogb", reason="needs ogb")

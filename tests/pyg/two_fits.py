@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pyg_gunet.settings import Settings
 from torch_geometric.data import Data
 
 from pyg_gunet.data import GraphDataset
-from pyg_gunet.settings import Settings
 from pyg_gunet.train import Run, fit, run
 
 # 19 training graphs in steps of 6: the last step has one graph, the second process none.

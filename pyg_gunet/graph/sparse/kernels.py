@@ -1,8 +1,8 @@
 """scipy's sparse kernels on plain arrays, ``(indptr, indices, values)`` compressed by row.
 
-They are called without scipy's matrix objects, which on small graphs cost more than the products
-(`benchmarks/kernels.py` shows what that buys). The module that holds them is not public, so it is
-guarded: where it is missing or its functions have other names, scipy's public matrices do the same.
+They are called without scipy's matrix objects (`benchmarks/kernels.py` shows what that buys). The
+module that holds them is not public, so it is guarded: where it is missing or its functions have
+other names, scipy's public matrices do the same.
 """
 
 from __future__ import annotations

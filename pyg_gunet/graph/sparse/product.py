@@ -1,9 +1,8 @@
 """Sparse products for connectivity: scipy's kernels on the CPU, torch.sparse on a GPU.
 
 torch's own CSR @ CSR product leaks memory on the CPU, and it runs on one thread. scipy's kernels
-take zero-copy views of the tensors. They are called without scipy's matrix objects, which on small
-graphs cost more than the products. Where a level has filled up, BLAS multiplies it many times
-faster than any sparse kernel does.
+take zero-copy views of the tensors, see :mod:`pyg_gunet.graph.sparse.kernels`. Where a level has
+filled up, BLAS multiplies it many times faster than any sparse kernel does.
 """
 
 from __future__ import annotations

@@ -1,0 +1,117 @@
+"""Where the auto-encoder starts, its prepared levels, and what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch_geometric import nn as pyg
+
+from pyg_gunet import GraphUNetAutoEncoder, Hierarchy
+from tests.conftest import awake, random_batch, random_graph
+
+# --- where it starts
+
+
+@pytest.mark.parametrize("latent_channels", [3, 7])
+@pytest.mark.parametrize("reduce", ["keep", "mean"])
+@pytest.mark.parametrize("connect", ["contract", "two_hop", "induced", "walk", "sampled"])
+def test_untrained_it_is_the_interpolant(connect, reduce, latent_channels):
+    """Of what the coarsest nodes hold, where `z` is as wide as the features; to 1e-5."""
+    graph = random_graph(60, 150)
+    model = GraphUNetAutoEncoder(3, 8, latent_channels, 3, connect=connect, reduce=reduce).eval()
+    x = torch.randn(60, 3)
+    _, hierarchy = model.encode(x, graph.edge_index, None, graph.edge_weight)
+    held = x
+    for perm, transfer in zip(hierarchy.perms, hierarchy.transfers):
+        held = held[perm] if reduce == "keep" else transfer.restrict(held)
+    if reduce == "keep":
+        assert torch.equal(held, x[hierarchy.kept(3)])
+    for transfer in reversed(hierarchy.transfers):
+        held = transfer.prolong(held)
+    out = model(x, graph.edge_index, None, graph.edge_weight)
+    torch.testing.assert_close(out, held, atol=1e-5, rtol=1e-5)
+    model.reset_parameters()
+    out = model(x, graph.edge_index, None, graph.edge_weight)
+    torch.testing.assert_close(out, held, atol=1e-5, rtol=1e-5)
+
+
+def test_untrained_and_narrow_it_is_a_projection():
+    """A latent of fewer channels: the interpolant of an orthogonal projection of the features."""
+    graph = random_graph(60, 150)
+    model = GraphUNetAutoEncoder(6, 8, 2, 2).eval()
+    x = torch.randn(60, 6)
+    w = model.lin_in.weight
+    torch.testing.assert_close(w @ w.t(), torch.eye(2), atol=1e-5, rtol=1e-5)
+    wide = GraphUNetAutoEncoder(6, 8, 6, 2).eval()
+    expected = wide(x, graph.edge_index) @ w.t() @ w
+    torch.testing.assert_close(model(x, graph.edge_index), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_first_steps_reach_every_part():
+    """Last layers of zeros hold the first gradient back from what lies behind them, not longer."""
+    graph = random_graph(40, 120)
+    model = GraphUNetAutoEncoder(3, 8, depth=2)
+    x = torch.randn(40, 3)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(3):
+        optimiser.zero_grad()
+        model.loss(model(x, graph.edge_index), x).backward()
+        optimiser.step()
+    for name, parameter in model.named_parameters():
+        assert bool((parameter.grad != 0).any()), name
+
+
+@pytest.mark.parametrize("conv", [None, lambda i, o: pyg.SAGEConv(i, o)])
+@pytest.mark.parametrize("connect", ["contract", "two_hop", "induced"])
+def test_prepared_levels_give_the_same(conv, connect):
+    data = random_batch(sizes=(12, 9, 20))
+    model = awake(GraphUNetAutoEncoder(3, 8, depth=2, connect=connect, conv=conv)).eval()
+    x = torch.randn(data.num_nodes, 3)
+    weight = data.edge_weight if conv is None else None
+    levels = model.prepare(data.edge_index, weight, batch=data.batch)
+    assert isinstance(levels, Hierarchy)
+    plain = model(x, data.edge_index, data.batch, weight)
+    torch.testing.assert_close(model(x, levels), plain, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model(x, levels, data.batch), plain, atol=1e-5, rtol=1e-5)
+    z, _ = model.encode(x, levels)
+    torch.testing.assert_close(model.decode(z, levels), plain, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options, error, match",
+    [
+        ({"latent_channels": 0}, ValueError, "'latent_channels'.*0"),
+        ({"edge_decoder": torch.nn.functional.relu}, TypeError, "'edge_decoder'.*relu"),
+        ({"connect": "auto"}, ValueError, "'connect' must be one of .*'auto'"),
+        ({"select": "best"}, ValueError, "'select' must be one of .*'best'"),
+        ({"reduce": "sum"}, ValueError, "'reduce' must be one of .*'sum'"),
+        ({"lift": "copy"}, ValueError, "'lift' must be one of .*'copy'"),
+        ({"skip": "sum"}, TypeError, "skip"),
+    ],
+)
+def test_bad_options_are_named(options, error, match):
+    with pytest.raises(error, match=match):
+        GraphUNetAutoEncoder(3, 4, **options)
+
+
+def test_decode_refuses_what_is_not_its_own():
+    graph = random_graph(30, 90)
+    x = torch.randn(30, 3)
+    model, other = GraphUNetAutoEncoder(3, 6, 2, 2), GraphUNetAutoEncoder(3, 6, 2, 3)
+    z, hierarchy = model.encode(x, graph.edge_index)
+    with pytest.raises(TypeError, match="'hierarchy' must be a Hierarchy of 3 poolings"):
+        other.decode(z, hierarchy)
+    with pytest.raises(TypeError, match="'hierarchy' must be a Hierarchy of 2 poolings.*tensor"):
+        model.decode(z, graph.edge_index)
+    with pytest.raises(ValueError, match=r"'z' must have shape \[8, 2\].*\[30, 3\]"):
+        model.decode(x, hierarchy)
+    with pytest.raises(ValueError, match="'z' must be finite.*nan"):
+        model.decode(torch.full_like(z, float("nan")), hierarchy)
+    with pytest.raises(TypeError, match="'z' must be a torch.Tensor"):
+        model.decode(None, hierarchy)
+    zero = GraphUNetAutoEncoder(3, 6, 2, 2, lift="zero", connect="two_hop")
+    with pytest.raises(ValueError, match="'hierarchy' must hold transfers with lift='interpolate'"):
+        model.decode(z, zero.encode(x, graph.edge_index)[1])
+    sage = GraphUNetAutoEncoder(3, 6, 2, 2, conv=pyg.SAGEConv)
+    with pytest.raises(TypeError, match="'hierarchy' must hold edges.*Adjacency"):
+        sage.decode(z, hierarchy)
