@@ -306,14 +306,12 @@ def _train(args: argparse.Namespace, rest: list[str], seed: int | None, out: str
     from pyg_gunet.train.config import data_class, parameters, prepare, task_class
 
     runs.check_out(out, args.overwrite)
-    made: dict[str, Any] = {}
 
     def settings(kind: str, shipped: dict[str, Any]) -> dict[str, Any]:
         more = {} if task in options.TASKS else {"model": parameters(task_class(task))}
         more |= {} if kind in options.DATA else {"data": parameters(data_class(kind))}
         given = options.routed([*rest, *_typed(args)], task, kind, more)
-        config, made["trainer"] = parse(task, kind, [shipped, *files], [*tokens, *given])
-        return config
+        return parse(task, kind, [shipped, *files], [*tokens, *given])
 
     if args.print_config:
         from pyg_gunet.train.config import defaults, kind_of
@@ -323,8 +321,7 @@ def _train(args: argparse.Namespace, rest: list[str], seed: int | None, out: str
         raise SystemExit(0)
     config, data = prepare(task, datamodule, settings, dataset)
     return runs.train(
-        config, data, out=out, callbacks=made["trainer"].get("callbacks") or (),
-        logger=args.logger or made["trainer"].get("logger"), overwrite=args.overwrite,
+        config, data, out=out, logger=args.logger, overwrite=args.overwrite,
         progress=not args.quiet, verbose=not args.quiet,
     )  # fmt: skip
 

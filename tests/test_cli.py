@@ -333,7 +333,9 @@ def test_version_and_help(capsys):
         assert cli.main([command, "--help"]) == 0
         assert "--traceback" in capsys.readouterr().out
     for name in names():
-        assert name.split("/")[0].split(" of ")[0] in cli.DATASETS or "path" in name  # the help names every data set
+        assert (
+            name.split("/")[0].split(" of ")[0] in cli.DATASETS or "path" in name
+        )  # the help names every data set
 
 
 @pytest.mark.parametrize("task", options.TASKS)
@@ -348,7 +350,9 @@ def test_help_tells_of_every_option(task, capsys):
     taken = {action.dest for action in make_parser(task, kind)._actions}
     for group in ("model", "data", "trainer"):
         names = {f"{group}.{option.name}" for option in found[group]}
-        assert names == {name for name in taken if name.startswith(f"{group}.") and "help" not in name}
+        assert names == {
+            name for name in taken if name.startswith(f"{group}.") and "help" not in name
+        }
         for option in found[group]:
             assert option.text, option.name
             assert option.name == "dataset" or f"--{group}.{option.name} " in printed
@@ -366,8 +370,11 @@ def test_short_options_are_those_of_the_settings():
         "--trainer.max_epochs=2",
         "--speed=-1",
     ]
-    assert options.routed(["--num-neighbors", "5"], "classify", "OneGraph") == [
-        "--data.num_neighbors=[5]"
+    given = ["--num-neighbors", "5", "--shares", "0.5", "--devices", "2"]
+    assert options.routed(given, "classify", "OneGraph") == [
+        "--data.num_neighbors=5",
+        "--data.shares=[0.5]",
+        "--trainer.devices=2",
     ]
 
 
