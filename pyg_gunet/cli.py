@@ -26,9 +26,10 @@ DATASETS = (
     "MODULE:CLASS, images:DIR (a folder with images/ and masks/), a path to a graph or mesh file "
     "or to a folder of them"
 )
-_PACKAGES = ("pyg_gunet", "python", "torch", "torch-geometric", "torchmetrics", "scipy")
-_PACKAGES += ("pytorch-lightning", "jsonargparse", "torch-scatter", "torch-sparse", "pyg-lib")
-_PACKAGES += ("ogb",)
+_PACKAGES = (
+    *("pyg_gunet", "python", "torch", "torch-geometric", "torchmetrics", "scipy", "ogb"),
+    *("pytorch-lightning", "jsonargparse", "torch-scatter", "torch-sparse", "pyg-lib"),
+)
 COMMANDS = {
     "fit": "train, and write checkpoints, figures and pictures",
     "validate": "print what a checkpoint reads on the validation part",
@@ -214,7 +215,8 @@ def _changes(rest: list[str]) -> dict[str, Any]:
 
 def _help(args: argparse.Namespace, rest: list[str]) -> None:
     parser = build_parser()
-    command = parser._subparsers._group_actions[0].choices[args.command]  # type: ignore[union-attr]
+    subparsers: Any = parser._subparsers
+    command = subparsers._group_actions[0].choices[args.command]
     if args.command == "fit":
         import yaml
 
@@ -306,14 +308,12 @@ def _train(args: argparse.Namespace, rest: list[str], seed: int | None, out: str
     from pyg_gunet.train.config import data_class, parameters, prepare, task_class
 
     runs.check_out(out, args.overwrite)
-    made: dict[str, Any] = {}
 
     def settings(kind: str, shipped: dict[str, Any]) -> dict[str, Any]:
         more = {} if task in options.TASKS else {"model": parameters(task_class(task))}
         more |= {} if kind in options.DATA else {"data": parameters(data_class(kind))}
         given = options.routed([*rest, *_typed(args)], task, kind, more)
-        config, made["trainer"] = parse(task, kind, [shipped, *files], [*tokens, *given])
-        return config
+        return parse(task, kind, [shipped, *files], [*tokens, *given])
 
     if args.print_config:
         from pyg_gunet.train.config import defaults, kind_of
@@ -323,8 +323,7 @@ def _train(args: argparse.Namespace, rest: list[str], seed: int | None, out: str
         raise SystemExit(0)
     config, data = prepare(task, datamodule, settings, dataset)
     return runs.train(
-        config, data, out=out, callbacks=made["trainer"].get("callbacks") or (),
-        logger=args.logger or made["trainer"].get("logger"), overwrite=args.overwrite,
+        config, data, out=out, logger=args.logger, overwrite=args.overwrite,
         progress=not args.quiet, verbose=not args.quiet,
     )  # fmt: skip
 
@@ -360,7 +359,7 @@ def _print_seeds(figures: list[dict[str, Any]]) -> None:
     flat = [{**one, **{f"{k} (baseline)": v for k, v in one.get("baselines", {}).items()}}
             for one in figures]  # fmt: skip
     for name, first in flat[0].items():
-        values = [one.get(name) for one in flat]
+        values: list[Any] = [one.get(name) for one in flat]
         if isinstance(first, float) or name in ("epochs", "best_epoch"):
             print(f"  {name:<34}{statistics.mean(values):<12.5g}{statistics.stdev(values):.2g}")
 

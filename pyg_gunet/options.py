@@ -120,12 +120,14 @@ def routed(
     ``--data.options.directed=true``. What is not known stays as it is; `more` are the names that
     classes of the user's own take."""
     owner = {name: f"{group}.{name}" for group, names in (more or {}).items() for name in names}
-    lists = set()
+    lists, alone = set(), set()  # may have several values; have a list of them even if it is one
     for group, options in groups(task, datamodule).items():
         for option in options:
             owner.setdefault(option.name, f"{group}.{option.name}")
             if re.search("[Ll]ist|Ratios|Sequence", option.kind):
                 lists.add(owner[option.name])
+            if re.match("list|Sequence|tuple", option.kind):
+                alone.add(owner[option.name])
     out: list[str] = []
     i = 0
     while i < len(rest):
@@ -144,7 +146,7 @@ def routed(
             values.append(rest[i])
             i += 1
         text = "true" if not values else values[0]
-        if name in lists and (len(values) > 1 or name != "model.pool_ratios") and text[:1] != "[":
+        if (len(values) > 1 or name in alone) and text[:1] != "[":
             text = f"[{', '.join(values)}]"
         out.append(f"--{name}={text}")
     return out

@@ -16,13 +16,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from pyg_gunet.files import read_torch
-from pyg_gunet.settings import Settings
 from pyg_gunet.train import callbacks, fit, pictures
 
 CHECKPOINTS = ("last.ckpt", "best.ckpt")
@@ -50,11 +49,11 @@ def finished(process: int) -> bool:
     return bool(found)
 
 
-def train(settings: Settings, out: Path) -> object:
+def train(settings: dict[str, Any], out: Path) -> object:
     """Goes on from the last checkpoint, if there is one."""
     if (out / "last.ckpt").exists():
         return fit(resume=out)
-    return fit(settings, out, overwrite=True)
+    return fit(out=out, overwrite=True, **settings)
 
 
 def check(out: Path) -> int:
@@ -83,17 +82,16 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     torch.set_num_threads(1)  # a process with threads cannot be forked
     rng = random.Random(args.seed)
-    every_epoch = partial(callbacks.Checkpoints, every=0.0)
-    sys.modules["pyg_gunet.train.run"].Checkpoints = every_epoch  # type: ignore[attr-defined]
+    callbacks.Last.every = 0.0
     pictures._save = lambda figure, path: path.touch()
-    settings = Settings(
-        dataset="ring",
-        hidden_channels=16,
-        depth=2,
-        dropout=0.1,
-        epochs=args.epochs,
-        accelerator="cpu",
-    )
+    settings = {
+        "dataset": "ring",
+        "hidden_channels": 16,
+        "depth": 2,
+        "dropout": 0.1,
+        "epochs": args.epochs,
+        "accelerator": "cpu",
+    }
     folder = Path(tempfile.mkdtemp(prefix="pyg-gunet-kill-"))
     try:
         return kill_and_resume(settings, folder, args.times, rng)
@@ -101,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def kill_and_resume(settings: Settings, folder: Path, times: int, rng: random.Random) -> int:
+def kill_and_resume(settings: dict[str, Any], folder: Path, times: int, rng: random.Random) -> int:
     whole, out = folder / "whole", folder / "broken"
     os.waitpid(in_process(lambda: train(settings, whole)), 0)
     for _ in range(TRIES):
@@ -119,14 +117,16 @@ def kill_and_resume(settings: Settings, folder: Path, times: int, rng: random.Ra
     return int(not equal or kills < times or bool(left))
 
 
-def kill_all(settings: Settings, out: Path, times: int, rng: random.Random) -> tuple[int, int]:
+def kill_all(
+    settings: dict[str, Any], out: Path, times: int, rng: random.Random
+) -> tuple[int, int]:
     """The kills that met a run at work, and those among them that met half a checkpoint.
 
     Each waits for an epoch drawn beforehand and then for a part of an epoch: waiting by the clock
     alone would depend on how fast the machine is.
     """
     kills = halves = 0
-    for epoch in sorted(rng.randrange(-1, 3 * settings.epochs // 4) for _ in range(times)):
+    for epoch in sorted(rng.randrange(-1, 3 * settings["epochs"] // 4) for _ in range(times)):
         process = in_process(lambda: train(settings, out))
         start = time.monotonic()
         first, ended = check(out), False

@@ -370,8 +370,11 @@ def test_short_options_are_those_of_the_settings():
         "--trainer.max_epochs=2",
         "--speed=-1",
     ]
-    assert options.routed(["--num-neighbors", "5"], "classify", "OneGraph") == [
-        "--data.num_neighbors=[5]"
+    given = ["--num-neighbors", "5", "--shares", "0.5", "--devices", "2"]
+    assert options.routed(given, "classify", "OneGraph") == [
+        "--data.num_neighbors=5",
+        "--data.shares=[0.5]",
+        "--trainer.devices=2",
     ]
 
 

@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from pyg_gunet.files import sweep_aside
-from pyg_gunet.train.callbacks import Checkpoints
+from pyg_gunet.train.folder import RunFolder
 
 
 def test_killed_twice_and_resumed():
@@ -45,12 +47,10 @@ def test_a_run_put_aside_by_a_killed_one_comes_back(tmp_path):
     aside = tmp_path / f".replaced-{gone()}"
     aside.mkdir()
     (aside / "last.ckpt").write_text("old")
-    checkpoints = Checkpoints(tmp_path, "val_loss", "min")
-    checkpoints.claim()  # the next try puts it aside again
-    assert checkpoints.aside is not None
-    assert (checkpoints.aside / "last.ckpt").read_text() == "old"
-    assert not aside.exists()
-    checkpoints.give_back()
+    with RunFolder(tmp_path, overwrite=True) as folder:  # the next try puts it aside again
+        assert folder.aside is not None
+        assert (folder.aside / "last.ckpt").read_text() == "old"
+        assert not aside.exists()
     assert (tmp_path / "last.ckpt").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
@@ -60,7 +60,30 @@ def test_an_old_run_goes_once_the_new_one_had_a_checkpoint(tmp_path):
     aside.mkdir()
     (aside / "last.ckpt").write_text("old")
     (tmp_path / "last.ckpt").write_text("new")
-    checkpoints = Checkpoints(tmp_path, "val_loss", "min", goes_on=True)
-    checkpoints.claim()
+    with RunFolder(tmp_path, goes_on=True):
+        pass
     assert (tmp_path / "last.ckpt").read_text() == "new"
     assert not aside.exists()
+
+
+def test_a_run_that_leaves_nothing_leaves_what_was_there(tmp_path):
+    with RunFolder(tmp_path / "a" / "b"):
+        (tmp_path / "a" / "b" / "logs").mkdir()
+    assert list(tmp_path.iterdir()) == []
+    with RunFolder(tmp_path / "a") as folder:
+        (folder.path / "last.ckpt").write_text("first")
+    with RunFolder(tmp_path / "a", overwrite=True) as folder:
+        assert not (folder.path / "last.ckpt").exists()
+        (folder.path / "best.ckpt").write_text("half a run")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["last.ckpt"]
+    assert (tmp_path / "a" / "last.ckpt").read_text() == "first"
+
+
+def test_a_folder_taken_meanwhile_is_not_shared(tmp_path):
+    first, second = RunFolder(tmp_path / "a"), RunFolder(tmp_path / "a")
+    with first:
+        (tmp_path / "a" / "last.ckpt").write_text("first")
+        with pytest.raises(FileExistsError, match="another run has just taken it"):
+            second.__enter__()
+        free = [RunFolder(tmp_path / "a", free=True) for _ in range(2)]
+        assert [folder.__enter__().path.name for folder in free] == ["a-2", "a-3"]

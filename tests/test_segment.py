@@ -7,18 +7,17 @@ import json
 import numpy as np
 import pytest
 import torch
-from pyg_gunet.settings import Settings
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
 from pyg_gunet.cli import main
-from pyg_gunet.data import GraphDataset, load
 from pyg_gunet.nn.segmentation import deep_supervision
-from pyg_gunet.train import evaluate, fit
-from pyg_gunet.train.segment import Segment, place, prepare
+from pyg_gunet.segmentation_sets import SplitDataset
+from pyg_gunet.train import Graphs, Images, Segment, evaluate, fit, predict
+from pyg_gunet.train.segment import place
 
 io = pytest.importorskip("skimage.io", reason="needs scikit-image")
-SMALL = {"task": "segment", "hidden_channels": 8, "depth": 2, "epochs": 3, "accelerator": "cpu"}
+SMALL = {"model": "segment", "hidden_channels": 8, "depth": 2, "epochs": 3, "accelerator": "cpu"}
 
 
 @pytest.fixture
@@ -63,15 +62,14 @@ def test_deep_supervision_and_void(folder, tmp_path):
     mask = io.imread(path)
     mask[0] = 255
     io.imsave(path, mask, check_contrast=False)
-    settings = Settings(dataset=f"images:{folder}", tile_size=16, deep_supervision=0.5, **SMALL)
-    run = fit(settings, tmp_path / "run")
+    options = {"tile_size": 16, "deep_supervision": 0.5, "masks": "class"}
+    run = fit(f"images:{folder}", out=tmp_path / "run", **options, **SMALL)
     assert set(run.figures["per_class"]) == {"0", "1", "2", "3", "4"}  # 255 is no class
     assert np.isfinite(run.figures["test_pixel_accuracy"])
 
 
-def module(dataset, **changes):
-    settings = Settings(**{**SMALL, "dataset": dataset.name, **changes})
-    return Segment(settings.as_dict(), {"in_channels": 2, "num_classes": 3, "pos_channels": 2})
+def module(**changes):
+    return Segment(2, 3, 2, **{"hidden_channels": 8, "depth": 2, "head": "single", **changes})
 
 
 def pictures(count=10, **extra):
@@ -93,14 +91,13 @@ def pictures(count=10, **extra):
 
 def test_border_weights_enter_the_loss():
     weight = torch.tensor([5.0, 1.0, 1.0, 1.0, 1.0, 1.0])
-    dataset = GraphDataset("toy", pictures(border_weight=weight))
-    net = module(dataset)
-    data = dataset[0]
+    net = module()
+    data = pictures(border_weight=weight)[0]
     loss = torch.nn.functional.cross_entropy(net(data), data.y, reduction="none")
     expected = (loss * weight).sum() / weight.sum()
     torch.testing.assert_close(net.terms(data)["class"], expected)
-    deep = module(dataset, head="multi_scale", deep_supervision=0.5)
-    scales = deep.net.scales(*deep.inputs(data))
+    deep = module(head="multi_scale", deep_supervision=0.5)
+    scales = deep.net.scales(*deep.arguments(data))
     assert len(scales) == 3
     expected = deep_supervision(scales, data.y, deep.criterion, weight, 0.5)
     torch.testing.assert_close(deep.terms(data)["class"], expected)
@@ -113,57 +110,65 @@ def test_place():
     assert found.min() == -1.0
     assert found.max() == pytest.approx(1.0)
     torch.testing.assert_close(found, torch.cat([place(data) for data in graphs]))
-    with_place = module(GraphDataset("toy", graphs), positions="append")
-    assert with_place.inputs(batch)[0].shape == (18, 4)
+    with_place = module(positions=True)
+    assert with_place.arguments(batch)[0].shape == (18, 4)
     assert with_place(batch).shape == (18, 3)
 
 
-def test_own_split_and_parts_of_shapes(monkeypatch, tmp_path):
+def test_own_split_and_parts_of_shapes(tmp_path):
     graphs = pictures(6, category=torch.tensor([1]))
     for data in graphs:
         data.y = data.y.clamp(min=1)
-    dataset = GraphDataset(
-        "toy", graphs, list(torch.arange(6).split([3, 1, 2])), shape_parts=[[0], [1, 2]]
-    )
-    splits = prepare(Settings(dataset="toy", **SMALL), dataset)
-    assert [len(part.dataset) for part in (splits.train, splits.val, splits.test)] == [3, 1, 2]
-    assert splits.test.dataset[1].x.equal(graphs[5].x)
-    monkeypatch.setattr("pyg_gunet.train.run.load", lambda *args, **kwargs: dataset)
-    run = fit(Settings(dataset="toy", **SMALL), tmp_path / "run")
+    dataset = SplitDataset("toy", [graphs[:3], graphs[3:4], graphs[4:]], [[0], [1, 2]])
+    data = Graphs(dataset)
+    data.setup()
+    assert [len(part) for part in data.parts] == [3, 1, 2]
+    assert data.parts[2][1].x.equal(graphs[5].x)
+    run = fit(dataset, out=tmp_path / "run", **SMALL)
     assert run.figures["split"].startswith("the data set's own split")
     assert 0 <= run.figures["test_instance_iou"] <= 1
     assert run.figures["test_category_iou"] == pytest.approx(run.figures["test_instance_iou"])
 
 
 def test_digits_are_ready():
-    dataset = load("digits")
-    filled = Settings(dataset="digits", **SMALL)
-    from pyg_gunet.train.segment import channels, defaults
-
-    assert channels(dataset) == {"in_channels": 1, "num_classes": 11, "pos_channels": 2}
-    assert defaults(filled, dataset)["positions"] == "append"
+    data = Graphs("digits")
+    data.setup()
+    sizes = {key: data.sizes[key] for key in ("in_channels", "num_classes", "pos_channels")}
+    assert sizes == {"in_channels": 1, "num_classes": 11, "pos_channels": 2}
 
 
-def test_errors(folder, tmp_path):
-    with pytest.raises(ValueError, match="'masks' goes with a 'dataset' images:DIR"):
-        fit(Settings(dataset="digits", masks="class", **SMALL), tmp_path / "x")
-    with pytest.raises(ValueError, match="'head' has no meaning for the task 'classify'"):
-        Settings(task="classify", head="single")
-    with pytest.raises(ValueError, match="'conv' must be one of.*'gat'"):
-        Settings(task="segment", conv="gat")
-    with pytest.raises(ValueError, match="label per node: 'dataset' 'ring' has none"):
-        fit(Settings(dataset="ring", **SMALL), tmp_path / "x")
-    with pytest.raises(ValueError, match="'deep_supervision' goes with 'head' multi_scale"):
-        fit(
-            Settings(dataset=f"images:{folder}", head="single", deep_supervision=0.5, **SMALL),
-            tmp_path / "x",
-        )
-    with pytest.raises(ValueError, match="at least 3 graphs or tiles"):
-        fit(Settings(dataset=f"images:{folder}", tile_size=32, **SMALL), tmp_path / "x")
-    with pytest.raises(ValueError, match="'skip' must be 'sum' or 'cat'"):
-        fit(Settings(dataset=f"images:{folder}", skip="none", **SMALL), tmp_path / "x")
-    with pytest.raises(ValueError, match="'loss_fn' has no meaning"):
-        fit(Settings(dataset=f"images:{folder}", loss_fn="mse", **SMALL), tmp_path / "x")
-    with pytest.raises(FileNotFoundError, match="images/ and masks/"):
-        fit(Settings(dataset=f"images:{tmp_path / 'none'}", **SMALL), tmp_path / "x")
+def test_predictions_are_label_images(folder, tmp_path):
+    options = {"tile_size": 16, "masks": "class", "batch_size": 3}
+    run = fit(f"images:{folder}", out=tmp_path / "run", **{**SMALL, **options})
+    shapes = predict(run.folder, tmp_path / "labels")
+    assert all(shape == (16, 16) or shape == (32, 32) for shape in shapes.values())
+    written = sorted((tmp_path / "labels").iterdir())
+    assert len(written) == len(shapes)
+    assert io.imread(written[0]).max() < 5
+
+
+@pytest.mark.parametrize(
+    "dataset, changes, error, match",
+    [
+        ("digits", {"masks": "class"}, TypeError, "unknown option 'masks' for Segment and Graphs"),
+        ("images", {"conv": "GatConv"}, ValueError, "'conv' names no class.*'GatConv'"),
+        ("ring", {}, ValueError, "label per node: 'dataset' 'ring' has none"),
+        (
+            "images",
+            {"head": "single", "deep_supervision": 0.5},
+            ValueError,
+            "'deep_supervision' goes with 'head' multi_scale",
+        ),
+        ("images", {"tile_size": 32}, ValueError, "at least 3 graphs or tiles"),
+        ("images", {"skip": "none"}, ValueError, "'skip' must be one of"),
+        ("images", {"latent_channels": 3}, TypeError, "unknown option 'latent_channels'"),
+        ("images:nowhere", {}, FileNotFoundError, "images/ and masks/"),
+    ],
+)
+def test_errors(folder, tmp_path, dataset, changes, error, match):
+    name = f"images:{folder}" if dataset == "images" else dataset
+    with pytest.raises(error, match=match):
+        fit(name, out=tmp_path / "x", **{**SMALL, **changes})
     assert not (tmp_path / "x").exists()
+    with pytest.raises(ValueError, match="'dataset' must be images:DIR"):
+        Images("digits")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser
@@ -34,11 +33,8 @@ def make_parser(task: str, datamodule: str) -> ArgumentParser:
     return parser
 
 
-def parse(
-    task: str, datamodule: str, configs: Sequence[Config], tokens: Sequence[str]
-) -> tuple[Config, dict[str, Any]]:
-    """The settings from `configs`, later ones over earlier ones, and the command line's over all;
-    and the Trainer's arguments with the objects that were asked for by class path.
+def parse(task: str, datamodule: str, configs: Sequence[Config], tokens: Sequence[str]) -> Config:
+    """The settings from `configs`, later ones over earlier ones, and the command line's over all.
 
     Raises:
         ValueError: If an option is unknown or of the wrong type.
@@ -51,7 +47,6 @@ def parse(
             args.append(f"--config={yaml.safe_dump(left)}")
     try:
         found = parser.parse_args([*args, *tokens])
-        objects = parser.instantiate_classes(found)
     except argparse.ArgumentError as error:
         raise ValueError(_short(str(error))) from error
     plain = yaml.safe_load(parser.dump(found, skip_validation=True))
@@ -62,7 +57,10 @@ def parse(
     config["patience"] = found.patience
     standard = yaml.safe_load(parser.dump(parser.get_defaults(), skip_validation=True))["trainer"]
     config["trainer"] = {k: v for k, v in config["trainer"].items() if v != standard.get(k)}
-    return config, vars(objects.trainer)
+    devices = config["trainer"].get("devices")
+    if isinstance(devices, str) and devices.isdecimal():  # the Trainer takes both, and so reads one
+        config["trainer"]["devices"] = int(devices)
+    return config
 
 
 def _short(text: str) -> str:

@@ -28,13 +28,15 @@ from pyg_gunet.train.config import Config
 from pyg_gunet.train.data import GraphData
 from pyg_gunet.train.folder import BEST, LAST, RunFolder
 from pyg_gunet.train.loading import SharedBatches, alone
-from pyg_gunet.train.module import GraphModule, check_trusted
+from pyg_gunet.train.module import GraphModule, check_trusted, find_class
 from pyg_gunet.train.report import write_report
 from pyg_gunet.validate import check_bool
 
 PathLike = str | os.PathLike[str]
-FREE = ("root", "max_epochs", "accelerator", "devices", "num_nodes", "strategy", "precision")
-FREE += ("callbacks", "logger", "plugins", "check_val_every_n_epoch")
+FREE = (
+    *("root", "max_epochs", "accelerator", "devices", "num_nodes", "strategy", "precision"),
+    *("callbacks", "logger", "plugins", "check_val_every_n_epoch"),
+)
 
 
 @dataclass
@@ -462,13 +464,16 @@ def make_trainer(
     from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
     from pytorch_lightning.plugins.environments import LightningEnvironment
 
-    options = {key: value for key, value in config["trainer"].items() if value is not None}
+    options = {
+        key: instantiated(value) for key, value in config["trainer"].items() if value is not None
+    }
     epochs = options.setdefault("max_epochs", 100)
     whole = isinstance(data, GraphData) and data.one_graph
     # On one graph an epoch is a step: validating after each would double the time.
     every = options.setdefault("check_val_every_n_epoch", max(1, epochs // 100) if whole else 1)
     callbacks = [*callbacks, *(options.pop("callbacks", None) or [])]
-    logger = options.pop("logger", None) if logger is None else logger
+    stored = options.pop("logger", None)
+    logger = stored if logger is None else logger
     named = {"csv": CSVLogger, "tensorboard": TensorBoardLogger}
     if isinstance(logger, str):
         if logger not in named:
@@ -499,6 +504,18 @@ def make_trainer(
             callbacks=[*callbacks, *own, *([Progress()] if progress else [])],
             plugins=plugins,
         )
+
+
+def instantiated(value: Any) -> Any:
+    """The object that settings name by class path, or the value itself."""
+    if isinstance(value, list):
+        return [instantiated(item) for item in value]
+    if isinstance(value, dict) and "class_path" in value:
+        cls = find_class(value["class_path"], "class_path", object, "pytorch_lightning")
+        return cls(
+            **{key: instantiated(item) for key, item in (value.get("init_args") or {}).items()}
+        )
+    return value
 
 
 @contextmanager

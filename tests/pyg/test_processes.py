@@ -15,10 +15,9 @@ import pytest
 import torch
 from torch_geometric.data import Batch, Data
 
-from pyg_gunet.settings import Settings
-from pyg_gunet.train import fit, loading
-from pyg_gunet.train.launch import launched, one_by_one
+from pyg_gunet.train import AutoEncode, Classify, fit, loading
 from pyg_gunet.train.loading import EpochSampler, SharedBatches, graph_loader, place
+from pyg_gunet.train.run import launched, one_by_one
 from tests.pyg import two_fits
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -92,10 +91,10 @@ def test_torchrun_sets_the_number_of_processes(monkeypatch):
         "WORLD_SIZE": "12",
     }.items():
         monkeypatch.setenv(name, value)
-    settings = launched(Settings(devices=2))
-    assert (settings.devices, settings.hosts) == (4, 3)
+    trainer = launched({"trainer": {"devices": 2}})["trainer"]
+    assert (trainer["devices"], trainer["num_nodes"]) == (4, 3)
     monkeypatch.delenv("TORCHELASTIC_RUN_ID")
-    assert launched(Settings(devices=2)).devices == 2
+    assert launched({"trainer": {"devices": 2}})["trainer"]["devices"] == 2
 
 
 @pytest.mark.parametrize(
@@ -106,22 +105,21 @@ def test_torchrun_sets_the_number_of_processes(monkeypatch):
         ({"devices": 1, "hosts": 7}, "number of processes, 7 .got 6"),
     ],
 )
-def test_what_cannot_be_shared_is_refused(tmp_path, monkeypatch, changes, match):
-    if "dataset" not in changes:
-        monkeypatch.setattr("pyg_gunet.train.run.load", two_fits.graphs)
-    settings = Settings(**{"dataset": "toy", "devices": 2, **two_fits.SMALL, **changes})
+def test_what_cannot_be_shared_is_refused(tmp_path, changes, match):
+    options = {"dataset": two_fits.graphs(), "devices": 2, **two_fits.SMALL, **changes}
+    if changes.get("dataset") == "ring":
+        del options["batch_size"]
     with pytest.raises(ValueError, match=match):
-        fit(settings, tmp_path / "run")
+        fit(out=tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
 
 
 # Runs -------------------------------------------------------------------------------------------
 
 
-def test_torchrun_on_two_processes_equals_one(tmp_path, monkeypatch):
+def test_torchrun_on_two_processes_equals_one(tmp_path):
     """Curves, scores and weights, of graphs of unequal size that do not go up in the steps: what
     is averaged over processes instead of summed would show."""
-    monkeypatch.setattr("pyg_gunet.train.run.load", two_fits.graphs)
     two_fits.main(tmp_path / "one")
     script = [two_fits.__file__, str(tmp_path / "two")]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -139,7 +137,7 @@ def test_torchrun_on_two_processes_equals_one(tmp_path, monkeypatch):
         assert rows[0]["train_loss"] != pytest.approx(rows[-1]["train_loss"], rel=1e-3)
         figures = [json.loads((folder / "metrics.json").read_text()) for folder in (one, two)]
         assert figures[1][score] == pytest.approx(figures[0][score], rel=1e-4)
-        assert figures[1]["settings"]["devices"] == 2
+        assert figures[1]["settings"]["trainer"]["devices"] == 2
         files = [sorted(path.name for path in folder.iterdir()) for folder in (one, two)]
         assert files[0] == files[1]  # one checkpoint, one report, nothing put aside
         a, b = weights(one / "last.ckpt"), weights(two / "last.ckpt")
@@ -165,7 +163,7 @@ def test_a_killed_process_ends_the_run_which_goes_on_from_its_checkpoint(tmp_pat
 
     assert {path.name for path in out.iterdir()} == {"last.ckpt", "best.ckpt"}
     reached = torch.load(out / "last.ckpt", weights_only=True)["epoch"] + 1
-    run = fit(resume=out, changes={"devices": 1, "epochs": reached + 2})
+    run = fit(resume=out, devices=1, epochs=reached + 2)
     assert run.figures["epochs"] == reached + 2
     assert [row["epoch"] for row in history(out)] == list(range(1, reached + 3))
     assert run.figures["mse"] < run.figures["baselines"]["predict the mean"] * 2
@@ -229,11 +227,9 @@ def trainer(module, data_module, epochs: int = 2) -> dict[str, float]:
 def test_lightning_dataset_of_pyg():
     from torch_geometric.data.lightning import LightningDataset
 
-    from pyg_gunet.train.autoencode import AutoEncode
-
     torch.manual_seed(0)
     dataset = two_fits.graphs()
-    module = AutoEncode(Settings(depth=1, hidden_channels=8).as_dict(), {"in_channels": 3})
+    module = AutoEncode(3, depth=1, hidden_channels=8)
     untrained = [p.clone() for p in module.parameters()]
     metrics = trainer(module, LightningDataset(dataset[:16], dataset[16:], batch_size=4))
     assert 0 < metrics["val_loss"] < 5
@@ -248,13 +244,10 @@ def test_lightning_node_data_of_pyg():
     from torch_geometric.data.lightning import LightningNodeData
     from torch_geometric.datasets import KarateClub
 
-    from pyg_gunet.train.classify import Classify
-
     torch.manual_seed(0)
     data = KarateClub()[0]
     data.val_mask, data.test_mask = ~data.train_mask, ~data.train_mask
-    settings = Settings(task="classify", skip="sum", depth=1, hidden_channels=16, lr=0.02)
-    module = Classify(settings.as_dict(), {"in_channels": 34, "num_classes": 4})
+    module = Classify(34, 4, depth=1, hidden_channels=16, lr=0.02)
     metrics = trainer(module, LightningNodeData(data, loader="full"), epochs=15)
     right = module.eval()(data).argmax(1) == data.y
     assert metrics["val_accuracy"] == pytest.approx(float(right[data.val_mask].float().mean()))

@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pyg_gunet.settings import Settings
 from torch_geometric.data import Data
 
 from pyg_gunet.data import GraphDataset
-from pyg_gunet.train import Run, fit, run
+from pyg_gunet.train import Run, fit
 
 # 19 training graphs in steps of 6: the last step has one graph, the second process none.
 SMALL = {"hidden_channels": 8, "depth": 1, "epochs": 5, "batch_size": 6, "accelerator": "cpu"}
 
 
-def graphs(*args: Any, **options: Any) -> GraphDataset:
+def graphs() -> GraphDataset:
     generator = torch.Generator().manual_seed(0)
     dataset = []
     for _ in range(24):
@@ -34,13 +33,9 @@ def graphs(*args: Any, **options: Any) -> GraphDataset:
 
 
 def main(out: Path) -> list[Run]:
-    run.load = graphs  # type: ignore[assignment]
     # Batch normalisation sees its own process alone on a CPU: without it the curves are the same.
-    tasks = {"autoencode": {}, "segment": {"norm": "none"}}
-    return [
-        fit(Settings(dataset="toy", task=task, **SMALL, **more), out / task)
-        for task, more in tasks.items()
-    ]
+    tasks: dict[str, dict[str, Any]] = {"autoencode": {}, "segment": {"norm": "none"}}
+    return [fit(graphs(), task, out / task, **SMALL, **more) for task, more in tasks.items()]
 
 
 if __name__ == "__main__":
