@@ -19,8 +19,7 @@ import torch
 
 from pyg_gunet import load
 from pyg_gunet.files import check_labels, read_torch
-from pyg_gunet.settings import Settings
-from pyg_gunet.train import embed, evaluate, fit
+from pyg_gunet.train import embed, evaluate, fit, predict, validate
 
 
 class Bomb:
@@ -52,8 +51,10 @@ def tu(root: Path, name: str = "TOY", **files: str) -> Path:
 WAYS = {
     "resume": lambda bomb, out: fit(resume=bomb, out=out),
     "evaluate": lambda bomb, out: evaluate(bomb),
+    "validate": lambda bomb, out: validate(bomb),
     "embed": lambda bomb, out: embed(bomb, out),
-    "dataset": lambda bomb, out: fit(Settings(dataset=str(bomb)), out),
+    "predict": lambda bomb, out: predict(bomb, out),
+    "dataset": lambda bomb, out: fit(str(bomb), out=out),
     "load": lambda bomb, out: load(str(bomb)),
 }
 

@@ -10,7 +10,15 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser
 from pytorch_lightning import Trainer
 
-from pyg_gunet.train.config import GIVEN, Config, data_class, parameters, task_class
+from pyg_gunet.train.config import (
+    GIVEN,
+    Config,
+    adapted,
+    data_class,
+    merged,
+    parameters,
+    task_class,
+)
 
 
 def make_parser(task: str, datamodule: str) -> ArgumentParser:
@@ -40,8 +48,11 @@ def parse(task: str, datamodule: str, configs: Sequence[Config], tokens: Sequenc
         ValueError: If an option is unknown or of the wrong type.
     """
     parser = make_parser(task, datamodule)
+    named = {token.partition("=")[0].removeprefix("--model."): "" for token in tokens}
+    shipped, *files = configs
+    shipped = adapted(shipped, merged(*files, {"model": named})["model"])
     args = []
-    for config in configs:
+    for config in (shipped, *files):
         left = {k: v for k, v in config.items() if k not in ("task", "datamodule", "config")}
         if left:
             args.append(f"--config={yaml.safe_dump(left)}")

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import yaml
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
-from torch_geometric.data import Data
+from torch_geometric.data import Dataset
 
 from pyg_gunet.train import data as modules
 from pyg_gunet.train.autoencode import AutoEncode, MaskedAutoEncode
@@ -59,7 +59,7 @@ def kind_of(task: str, dataset: Any, data: Any = None) -> tuple[str, str]:
     if data is not None:
         many = not data.one_graph
     elif not isinstance(dataset, str):
-        many = not isinstance(dataset, Data) and len(dataset) > 1
+        many = isinstance(dataset, (Dataset, list)) and len(dataset) > 1
     else:
         many = name.startswith(MANY) or Path(name or "?").is_dir()
         many |= task in ("classify_graphs", "segment")
@@ -125,6 +125,15 @@ def merged(*configs: Mapping[str, Any]) -> Config:
             else:
                 out[key] = value
     return out
+
+
+def adapted(shipped: Config, model: Mapping[str, Any]) -> Config:
+    """The package's settings under a user's for the network: a ratio per level does not outlive
+    another depth."""
+    ratios = shipped.get("model", {}).get("pool_ratios")
+    if "depth" not in model or "pool_ratios" in model or not isinstance(ratios, list):
+        return shipped
+    return merged(shipped, {"model": {"pool_ratios": ratios[0]}})
 
 
 def check(config: Config) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -14,6 +15,7 @@ from torch_geometric.loader import DataLoader
 
 import pyg_gunet
 from pyg_gunet.data import VOID, split_indices
+from pyg_gunet.files import check_path
 from pyg_gunet.train.loading import EpochSampler, graph_loader, part_loader
 from pyg_gunet.validate import check_choice, check_positive_int
 
@@ -49,6 +51,13 @@ class GraphData(LightningDataModule):
     ) -> None:
         super().__init__()
         check_positive_int(batch_size, "batch_size")
+        check_path(root, "root")
+        if options is not None and not isinstance(options, dict):
+            raise TypeError(f"'options' must be a dict (got {options!r})")
+        if isinstance(dataset, os.PathLike):
+            dataset = os.fspath(dataset)
+        if not isinstance(dataset, (str, Data, Dataset, list)):
+            raise TypeError(f"'dataset' must be a str, a Data or a Dataset (got {dataset!r:.80})")
         self.dataset, self.root, self.options = dataset, root, dict(options or {})
         self.batch_size, self.seed = batch_size, seed
         self.graphs: Sequence[Data] = []

@@ -99,6 +99,8 @@ def fit(
         changes = {**options, **({"seed": seed} if seed else {})}
         return resume_run(resume, changes, out, callbacks, logger, overwrite, progress)
     check_out(out, overwrite)
+    if not isinstance(model, (str, LightningModule)):
+        raise TypeError(f"'model' must be a str or a LightningModule (got {model!r:.80})")
     task = model if isinstance(model, str) else configs_path(type(model))
     made = dataset if isinstance(dataset, LightningDataModule) else None
     base: Config = {"task": task, "seed": seed, "patience": patience}
@@ -108,7 +110,7 @@ def fit(
         data_class = configs.data_class(datamodule)
         given = configs.route(options, model_class, data_class)
         shipped = shipped if isinstance(model, str) else {"trainer": shipped.get("trainer", {})}
-        config = configs.merged(shipped, base, given)
+        config = configs.merged(configs.adapted(shipped, given["model"]), base, given)
         config["data"].setdefault("dataset", dataset)
         if not isinstance(model, str):
             config["model"] = plain(dict(model.hparams))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
+import signal
 
 import pytest
 import torch
 import torch.nn.functional as F
-from pyg_gunet.settings import Settings
 from torch_geometric import loader as pyg
 from torch_geometric import typing
 from torch_geometric.data import Data
@@ -43,8 +43,7 @@ def planted(num_nodes: int = 120, seed: int = 0) -> Data:
 
 def classifier(**changes) -> Classify:
     torch.manual_seed(0)
-    settings = Settings(task="classify", depth=1, hidden_channels=16, skip="sum", **changes)
-    return Classify(settings.as_dict(), {"in_channels": 3, "num_classes": 3})
+    return Classify(3, 3, depth=1, hidden_channels=16, **changes)
 
 
 def seeds_alone_count(part: Data, seeds: torch.Tensor) -> None:
@@ -261,11 +260,8 @@ def test_parts_hold_each_node_once_and_hang_on_seed_and_epoch(num_neighbors):
 
 def test_only_seed_nodes_count():
     data = planted()
-    settings = Settings(
-        task="classify", loader="neighbor", batch_nodes=10, num_neighbors=(3, 3), batch_size=2
-    )
-    total = 0
-    for batch in part_loader(settings, data, data.train_mask):
+    nodes, total = data.train_mask.nonzero().view(-1), 0
+    for batch in part_loader(data, "neighbor", nodes, 2, batch_nodes=10, num_neighbors=(3, 3)):
         assert batch.num_graphs == 2
         seeds_alone_count(batch, batch.seed_mask)
         total += int(batch.seed_mask.sum())
@@ -289,39 +285,35 @@ def test_a_part_without_training_nodes_is_no_nan():
 def planted_set(monkeypatch):
     monkeypatch.setattr("pyg_gunet.train.pictures._save", lambda figure, path: path.touch())
     dataset = GraphDataset("planted", [planted()])
-    monkeypatch.setattr("pyg_gunet.train.run.load", lambda name, root: dataset)
+    monkeypatch.setattr("pyg_gunet.load", lambda name, root: dataset)
     return dataset
 
 
+PLAIN = {"net": "plain", "pool_ratios": 0.5, "dropout": 0.2, "input_dropout": 0.0}
 SMALL = {"hidden_channels": 16, "depth": 1, "accelerator": "cpu", "batch_size": 2, "lr": 0.02}
 
 
 @pytest.mark.parametrize("loader, size", [("random", 20), ("neighbor", 7)])
 def test_fit_on_parts_classifies_the_whole_graph(tmp_path, planted_set, loader, size):
-    settings = Settings(
-        "planted", task="classify", loader=loader, batch_nodes=size, epochs=12, dropout=0.2, **SMALL
-    )
-    run = fit(settings, tmp_path / "run")
+    options = {"loader": loader, "batch_nodes": size, "epochs": 30, **SMALL, **PLAIN}
+    run = fit("planted", "classify", tmp_path / "run", **options)
     assert run.figures["test_accuracy"] > 0.9
     assert run.figures["split"].endswith(f"trained in 6 parts ({loader})")
 
 
 def test_resume_on_parts_equals_an_unbroken_run(tmp_path, planted_set, monkeypatch):
-    from pyg_gunet.train.callbacks import Checkpoints
+    from pyg_gunet.train.callbacks import Interrupt
 
-    settings = Settings(
-        "planted", task="classify", loader="neighbor", batch_nodes=8, epochs=4, **SMALL
-    )
-    fit(settings, tmp_path / "whole")
-    original = Checkpoints.on_train_epoch_end
+    options = {"loader": "neighbor", "batch_nodes": 8, "epochs": 4, **SMALL, "patience": 0}
+    fit("planted", "classify", tmp_path / "whole", **options)
 
     def stop(self, trainer, module):
-        trainer.should_stop |= trainer.current_epoch == 1
-        original(self, trainer, module)
+        self.signal = signal.SIGINT if trainer.current_epoch == 1 else 0
+        trainer.should_stop |= bool(self.signal)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "on_train_epoch_end", stop)
-        fit(settings, tmp_path / "broken")
+        patch.setattr(Interrupt, "on_train_epoch_end", stop)
+        fit("planted", "classify", tmp_path / "broken", **options)
     fit(resume=tmp_path / "broken")
     whole, broken = ((tmp_path / name / "history.csv").read_text() for name in ("whole", "broken"))
     assert whole == broken
@@ -329,10 +321,9 @@ def test_resume_on_parts_equals_an_unbroken_run(tmp_path, planted_set, monkeypat
 
 
 def test_autoencode_on_random_parts(tmp_path, planted_set):
-    run = fit(
-        Settings("planted", loader="random", batch_nodes=50, epochs=2, **SMALL), tmp_path / "r"
-    )
-    assert run.figures["split"] == "one graph, trained in 3 parts, tested on all its nodes"
+    run = fit("planted", out=tmp_path / "r", loader="random", batch_nodes=50, epochs=2, **SMALL)
+    split = "one graph, trained in 3 parts (random), tested on all its nodes"
+    assert run.figures["split"] == split
     x = planted_set[0].x
     mean = float((x - x.mean(0)).square().mean())
     assert run.figures["baselines"]["predict the mean"] == pytest.approx(mean, rel=1e-5)
@@ -341,21 +332,20 @@ def test_autoencode_on_random_parts(tmp_path, planted_set):
 @pytest.mark.parametrize(
     "changes, match",
     [
-        ({"loader": "neighbor"}, "'loader' neighbor goes with a task that has training nodes"),
-        ({"batch_nodes": 3}, "'batch_nodes' goes with 'loader' random or neighbor"),
+        ({"dataset": "ring", "loader": "neighbor"}, "'loader' neighbor goes with a data set that"),
         ({"loader": "cluster"}, "'loader' must be one of 'full', 'random', 'neighbor'"),
-        ({"num_neighbors": ()}, "'num_neighbors' must hold a count per hop"),
-        ({"num_neighbors": (3, -2)}, "'num_neighbors' must hold a count per hop"),
+        ({"num_neighbors": 0}, "'num_neighbors' must hold a count per hop"),
+        ({"num_neighbors": [3, -2]}, "'num_neighbors' must hold a count per hop"),
+        ({"num_neighbors": [0.5]}, "'num_neighbors' must hold a count per hop"),
+        ({"batch_nodes": 0}, "'batch_nodes' must be"),
     ],
 )
-def test_what_does_not_go_is_refused(tmp_path, planted_set, changes, match):
+def test_what_does_not_go_is_refused(tmp_path, changes, match):
     with pytest.raises(ValueError, match=match):
-        fit(Settings("planted", **changes), tmp_path / "run")
-    with pytest.raises(TypeError, match="'num_neighbors' must be an int"):
-        Settings(num_neighbors=(0.5,))
+        fit(**{"dataset": planted(), "out": tmp_path / "run", **changes})
+    assert not (tmp_path / "run").exists()
 
 
-def test_many_graphs_are_no_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr("pyg_gunet.train.run.load", two_fits.graphs)
-    with pytest.raises(ValueError, match="'loader' goes with 'dataset' of one graph"):
-        fit(Settings("toy", loader="random", accelerator="cpu"), tmp_path / "run")
+def test_many_graphs_are_no_parts(tmp_path):
+    with pytest.raises(TypeError, match="unknown option 'loader' for AutoEncode and Graphs"):
+        fit(two_fits.graphs(), out=tmp_path / "run", loader="random", accelerator="cpu")

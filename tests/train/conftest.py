@@ -12,6 +12,7 @@ from pyg_gunet.data import GraphDataset
 from pyg_gunet.train import fit
 
 SMALL = {"hidden_channels": 8, "depth": 2, "epochs": 4, "accelerator": "cpu"}
+RING = {"dropout": 0.1, "pool_ratios": 0.5, "latent_channels": 4}
 FILES = ["best.ckpt", "config.yaml", "history.csv", "last.ckpt", "levels.png", "loss.png"]
 FILES += ["metrics.json", "reconstruction.png", "report.html"]
 
@@ -40,7 +41,7 @@ def quick_pictures():
 
 @pytest.fixture(scope="module")
 def ring_run(tmp_path_factory):
-    return train(tmp_path_factory.mktemp("runs") / "ring", dropout=0.1)
+    return train(tmp_path_factory.mktemp("runs") / "ring", **RING)
 
 
 def make_graphs(count: int = 20) -> GraphDataset:

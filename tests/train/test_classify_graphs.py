@@ -32,6 +32,7 @@ def dataset_of(labelled=True) -> GraphDataset:
 def test_rings_and_stars(tmp_path, skip):
     dataset = dataset_of()
     options = {"epochs": 40, "lr": 0.01, "skip": skip, "dropout": 0.0, "batch_size": 16}
+    options |= {"select": "spread", "reduce": "mean", "connect": "contract", "lift": "interpolate"}
     run = train(tmp_path / "run", dataset, "classify_graphs", normalize="none", **options)
     figures = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert figures["test_accuracy"] == run.figures["test_accuracy"] == 1.0

@@ -28,7 +28,16 @@ from pyg_gunet.train import (
 )
 from pyg_gunet.train.baselines import pca_mse
 from pyg_gunet.train.loading import EpochSampler
-from tests.train.conftest import FILES, SMALL, equal_weights, make_graphs, planted, train, weights
+from tests.train.conftest import (
+    FILES,
+    RING,
+    SMALL,
+    equal_weights,
+    make_graphs,
+    planted,
+    train,
+    weights,
+)
 
 
 def test_fit_writes_its_files(ring_run):
@@ -73,8 +82,8 @@ def test_training_learns(tmp_path):
 
 
 def test_same_seed_same_bits(tmp_path, ring_run):
-    train(tmp_path / "same", dropout=0.1)
-    train(tmp_path / "other", dropout=0.1, seed=1)
+    train(tmp_path / "same", **RING)
+    train(tmp_path / "other", **RING, seed=1)
     assert equal_weights(tmp_path / "same" / "last.ckpt", ring_run.folder / "last.ckpt")
     assert not equal_weights(tmp_path / "other" / "last.ckpt", ring_run.folder / "last.ckpt")
     train(tmp_path / "large", seed=2**62)  # a product with it would overflow
