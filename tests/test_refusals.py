@@ -9,28 +9,21 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from pyg_gunet.settings import Settings
-from pyg_gunet.train.launch import check_sharing, train
-from torch_geometric.data import Data
 
 from pyg_gunet import GraphUNet, GraphUNetAutoEncoder, ToSuperpixels, load, to_label_image
 from pyg_gunet.critic import KLCritic, dv_loss, fit_critic, pair_readout
 from pyg_gunet.critic.pairs import PairScores
-from pyg_gunet.data import GraphDataset, read_images, split_indices
+from pyg_gunet.data import read_images, split_indices
 from pyg_gunet.data.ogb import _split
 from pyg_gunet.files import check_path, read_torch, reading
 from pyg_gunet.functional.segmentation import part_iou
-from pyg_gunet.train import fit
 from pyg_gunet.train.callbacks import Interrupt
-from pyg_gunet.train.run import _changed, _load_weights
-from pyg_gunet.train.segment import defaults
 from pyg_gunet.transforms import ToGrid
 
 NODES = torch.zeros(2, dtype=torch.long)
 ONE, TWO, THREE = torch.zeros(1), torch.zeros(2), torch.zeros(3)
 EDGES = torch.tensor([[0, 1], [1, 0]])
 PAIRS = PairScores(TWO, torch.zeros(2, 2), torch.ones(2, 2), torch.arange(2), torch.ones(2))
-TINY = {"hidden_channels": 8, "epochs": 1, "accelerator": "cpu"}
 
 
 def from_another_image() -> None:
@@ -73,19 +66,6 @@ CALLS = {
     ),
     "slic": (lambda: ToSuperpixels(9, sharpness=1), TypeError, "'sharpness'.*slic"),
     "another image": (from_another_image, ValueError, "'label' must have 9 rows.*6"),
-    "changes": (
-        lambda: _changed(Settings().as_dict(), {"colour": 1}),
-        ValueError,
-        r"'changes'.*\['colour'\]",
-    ),
-    "positions": (
-        lambda: defaults(
-            Settings(task="segment", dataset="toy", skip="sum", positions="append"),
-            GraphDataset("toy", [Data(x=torch.zeros(2, 1), edge_index=EDGES)]),
-        ),
-        ValueError,
-        "'positions' need 'pos', which 'toy' has not",
-    ),
 }
 
 
@@ -94,19 +74,6 @@ def test_refused(name):
     call, error, match = CALLS[name]
     with pytest.raises(error, match=match):
         call()
-
-
-@pytest.mark.parametrize(
-    "changes, match",
-    [
-        ({"mask": 0.5, "mi_weight": 1.0}, "'mi_weight' does not go with 'mask'"),
-        ({"mask": 0.5, "kl_weight": 1.0}, "'kl_weight' does not go with 'mask'"),
-    ],
-)
-def test_settings_that_contradict_each_other(tmp_path, changes, match):
-    with pytest.raises(ValueError, match=match):
-        fit(Settings(dataset="ring", **TINY, **changes), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
 
 
 # Files --------------------------------------------------------------------------------------------
@@ -190,44 +157,16 @@ def test_a_held_out_loss_that_is_infinite_from_the_start():
         fit_critic(Endless(), lambda: (ONE, ONE), 1)
 
 
-@pytest.mark.parametrize(
-    "changes, one_graph, match",
-    [
-        ({"loader": "random"}, False, "'loader' goes with 'dataset' of one graph"),
-        ({"devices": 2}, True, "'devices' cannot share one graph.*2 processes"),
-        ({"devices": 2, "task": "segment"}, False, "'devices' must be 1 for the task 'segment'"),
-    ],
-)
-def test_what_processes_cannot_share(changes, one_graph, match):
-    splits = SimpleNamespace(sampled=False, one_graph=one_graph, train=None)
-    with pytest.raises(ValueError, match=match):
-        check_sharing(Settings(**changes), splits)
-
-
-def test_weights_of_another_kind():
-    with pytest.raises(ValueError, match="'resume' does not fit the model: "):
-        _load_weights(torch.nn.Linear(2, 2), {"state_dict": {"weight": 3, "bias": ONE}}, "resume")
-
-
 def test_the_second_ctrl_c_is_immediate():
-    trainer = SimpleNamespace(callbacks=[], world_size=1, should_stop=False)
-    before = signal.getsignal(signal.SIGINT)
-    with Interrupt(trainer) as interrupt:
+    trainer = SimpleNamespace(world_size=1, should_stop=False)
+    before, interrupt = signal.getsignal(signal.SIGINT), Interrupt()
+    interrupt.on_train_start(trainer, None)
+    try:
         signal.raise_signal(signal.SIGINT)
-        assert interrupt.pressed
+        assert interrupt.signal == signal.SIGINT
         assert trainer.should_stop
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+    finally:
+        interrupt.on_train_end()
     assert signal.getsignal(signal.SIGINT) is before
-
-
-@pytest.mark.parametrize("pressed", [True, False])
-def test_lightnings_exit_after_ctrl_c(pressed):
-    """A KeyboardInterrupt goes on as one, so that the command line answers 130."""
-
-    def leave(*args, **kwargs):
-        raise SystemExit(1)
-
-    splits = SimpleNamespace(train=None, val=None)
-    with pytest.raises(KeyboardInterrupt if pressed else SystemExit):
-        train(SimpleNamespace(fit=leave), None, splits, None, SimpleNamespace(pressed=pressed))

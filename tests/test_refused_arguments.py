@@ -152,8 +152,7 @@ CALLS = {
     "labels dtype": (lambda: supervised(TWO), TypeError, "'target'.*float32"),
     "labels": (lambda: supervised(NODES + 2), IndexError, r"'target'.*\[0, 2\) .got 2"),
     "criterion": (lambda: supervised(criterion=3), TypeError, "'criterion'.*3"),
-    "settings": (lambda: fit(3, "out"), TypeError, "'settings'.*3"),
-    "changes": (lambda: fit(resume="a.ckpt", changes=3), TypeError, "'changes'.*3"),
+    "dataset": (lambda: fit(3), TypeError, "'dataset'.*3"),
     "class_weight": (
         lambda: BorderWeight(class_weight=["a"]),
         TypeError,

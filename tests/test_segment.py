@@ -7,12 +7,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from pyg_gunet.segmentation_sets import SplitDataset
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
 from pyg_gunet.cli import main
 from pyg_gunet.nn.segmentation import deep_supervision
-from pyg_gunet.segmentation_sets import SplitDataset
 from pyg_gunet.train import Graphs, Images, Segment, evaluate, fit, predict
 from pyg_gunet.train.segment import place
 

@@ -19,7 +19,6 @@ import torch
 
 from pyg_gunet import load
 from pyg_gunet.files import check_labels, read_torch
-from pyg_gunet.settings import Settings
 from pyg_gunet.train import embed, evaluate, fit
 
 
@@ -53,7 +52,7 @@ WAYS = {
     "resume": lambda bomb, out: fit(resume=bomb, out=out),
     "evaluate": lambda bomb, out: evaluate(bomb),
     "embed": lambda bomb, out: embed(bomb, out),
-    "dataset": lambda bomb, out: fit(Settings(dataset=str(bomb)), out),
+    "dataset": lambda bomb, out: fit(str(bomb), out=out),
     "load": lambda bomb, out: load(str(bomb)),
 }
 

@@ -25,6 +25,15 @@ _KEYS = (
 Source: TypeAlias = "str | Data | Dataset"
 
 
+def check_dataset(dataset: Any) -> None:
+    """A name or path of a data set, a graph, or a sequence of graphs."""
+    named = isinstance(dataset, (str, Data, LightningDataModule))
+    if not named and (isinstance(dataset, bytes) or not hasattr(dataset, "__len__")):
+        raise TypeError(
+            f"'dataset' must be a name or path, a Data or a Dataset (got {dataset!r:.80})"
+        )
+
+
 class GraphData(LightningDataModule):
     r"""The base of all data modules.
 
