@@ -90,8 +90,9 @@ def test_prior_penalty_and_critic_loss_have_separate_gradients() -> None:
 def test_fit_writes_the_curves(dataset: str, reading: str, tmp_path: Path) -> None:
     pytest.importorskip("pytorch_lightning")
     train = pytest.importorskip("pyg_gunet.train")
-    settings = train.Settings(
-        dataset=dataset,
+    run = train.fit(
+        dataset,
+        out=tmp_path / "run",
         epochs=2,
         depth=1,
         hidden_channels=8,
@@ -100,13 +101,11 @@ def test_fit_writes_the_curves(dataset: str, reading: str, tmp_path: Path) -> No
         kl_weight=0.1,
         accelerator="cpu",
     )
-    run = train.fit(settings, tmp_path / "run")
     header = (tmp_path / "run" / "history.csv").read_text().splitlines()[0].split(",")
     assert {"train_infomax", "train_prior", "train_prior_critic", reading, "val_kl_prior"} <= {
         *header
     }
-    assert (
-        json.loads((tmp_path / "run" / "metrics.json").read_text())["settings"]["mi_weight"] == 0.1
-    )
+    figures = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert figures["settings"]["model"]["mi_weight"] == 0.1
     # The checkpoint, critics included, goes through a round trip.
     assert train.evaluate(tmp_path / "run")["mse"] == pytest.approx(run.figures["mse"], rel=1e-5)
