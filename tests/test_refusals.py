@@ -17,9 +17,7 @@ from pyg_gunet.data import read_images, split_indices
 from pyg_gunet.data.ogb import _split
 from pyg_gunet.files import check_path, read_torch, reading
 from pyg_gunet.functional.segmentation import part_iou
-from pyg_gunet.train import Segment
 from pyg_gunet.train.callbacks import Interrupt
-from pyg_gunet.train.run import changed, load_weights, run_trainer
 from pyg_gunet.transforms import ToGrid
 
 NODES = torch.zeros(2, dtype=torch.long)
@@ -68,16 +66,6 @@ CALLS = {
     ),
     "slic": (lambda: ToSuperpixels(9, sharpness=1), TypeError, "'sharpness'.*slic"),
     "another image": (from_another_image, ValueError, "'label' must have 9 rows.*6"),
-    "changes": (
-        lambda: changed({"model": {"depth": 1}}, {"model": {"colour": 1}}),
-        ValueError,
-        "'colour' cannot change on 'resume'",
-    ),
-    "positions": (
-        lambda: Segment(1, 2, positions=True),
-        ValueError,
-        "'positions' need 'pos', which the data set has not",
-    ),
 }
 
 
@@ -169,31 +157,16 @@ def test_a_held_out_loss_that_is_infinite_from_the_start():
         fit_critic(Endless(), lambda: (ONE, ONE), 1)
 
 
-def test_weights_of_another_kind():
-    with pytest.raises(ValueError, match="'resume' does not fit the model: "):
-        load_weights(torch.nn.Linear(2, 2), {"state_dict": {"weight": 3, "bias": ONE}}, "resume")
-
-
 def test_the_second_ctrl_c_is_immediate():
     trainer = SimpleNamespace(world_size=1, should_stop=False)
-    before = signal.getsignal(signal.SIGINT)
-    interrupt = Interrupt()
+    before, interrupt = signal.getsignal(signal.SIGINT), Interrupt()
     interrupt.on_train_start(trainer, None)
-    signal.raise_signal(signal.SIGINT)
-    assert interrupt.signal == signal.SIGINT
-    assert trainer.should_stop
-    with pytest.raises(KeyboardInterrupt):
+    try:
         signal.raise_signal(signal.SIGINT)
-    interrupt.on_exception()
+        assert interrupt.signal == signal.SIGINT
+        assert trainer.should_stop
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        interrupt.on_train_end()
     assert signal.getsignal(signal.SIGINT) is before
-
-
-@pytest.mark.parametrize("pressed", [signal.SIGINT, 0])
-def test_lightnings_exit_after_ctrl_c(pressed):
-    """A KeyboardInterrupt goes on as one, so that the command line answers 130."""
-
-    def leave(*args, **kwargs):
-        raise SystemExit(1)
-
-    with pytest.raises(KeyboardInterrupt if pressed else SystemExit):
-        run_trainer(SimpleNamespace(fit=leave), None, None, None, SimpleNamespace(signal=pressed))

@@ -152,10 +152,7 @@ CALLS = {
     "labels dtype": (lambda: supervised(TWO), TypeError, "'target'.*float32"),
     "labels": (lambda: supervised(NODES + 2), IndexError, r"'target'.*\[0, 2\) .got 2"),
     "criterion": (lambda: supervised(criterion=3), TypeError, "'criterion'.*3"),
-    "dataset": (lambda: fit(3, out="out"), TypeError, "'dataset'.*3"),
-    "root": (lambda: fit(out="out", root=3), TypeError, "'root'.*3"),
-    "options": (lambda: fit(out="out", options=3), TypeError, "'options'.*3"),
-    "model": (lambda: fit("ring", 3, "out"), TypeError, "'model'.*3"),
+    "dataset": (lambda: fit(3), TypeError, "'dataset'.*3"),
     "class_weight": (
         lambda: BorderWeight(class_weight=["a"]),
         TypeError,

@@ -11,8 +11,8 @@ from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
 from pyg_gunet.cli import main
+from pyg_gunet.data import GraphDataset
 from pyg_gunet.nn.segmentation import deep_supervision
-from pyg_gunet.segmentation_sets import SplitDataset
 from pyg_gunet.train import Graphs, Images, Segment, evaluate, fit, predict
 from pyg_gunet.train.segment import place
 
@@ -119,7 +119,8 @@ def test_own_split_and_parts_of_shapes(tmp_path):
     graphs = pictures(6, category=torch.tensor([1]))
     for data in graphs:
         data.y = data.y.clamp(min=1)
-    dataset = SplitDataset("toy", [graphs[:3], graphs[3:4], graphs[4:]], [[0], [1, 2]])
+    parts = torch.arange(3), torch.tensor([3]), torch.arange(4, len(graphs))
+    dataset = GraphDataset("toy", graphs, parts, shape_parts=[[0], [1, 2]])
     data = Graphs(dataset)
     data.setup()
     assert [len(part) for part in data.parts] == [3, 1, 2]

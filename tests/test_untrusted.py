@@ -19,7 +19,7 @@ import torch
 
 from pyg_gunet import load
 from pyg_gunet.files import check_labels, read_torch
-from pyg_gunet.train import embed, evaluate, fit, predict, validate
+from pyg_gunet.train import embed, evaluate, fit
 
 
 class Bomb:
@@ -51,9 +51,7 @@ def tu(root: Path, name: str = "TOY", **files: str) -> Path:
 WAYS = {
     "resume": lambda bomb, out: fit(resume=bomb, out=out),
     "evaluate": lambda bomb, out: evaluate(bomb),
-    "validate": lambda bomb, out: validate(bomb),
     "embed": lambda bomb, out: embed(bomb, out),
-    "predict": lambda bomb, out: predict(bomb, out),
     "dataset": lambda bomb, out: fit(str(bomb), out=out),
     "load": lambda bomb, out: load(str(bomb)),
 }

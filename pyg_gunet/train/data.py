@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -25,6 +24,15 @@ _KEYS = (
     *("instance", "category", "node_id", "image_name", "corner", "image"),
 )
 Source: TypeAlias = "str | Data | Dataset"
+
+
+def check_dataset(dataset: Any) -> None:
+    """A name or path of a data set, a graph, or a sequence of graphs."""
+    named = isinstance(dataset, (str, Data, LightningDataModule))
+    if not named and (isinstance(dataset, bytes) or not hasattr(dataset, "__len__")):
+        raise TypeError(
+            f"'dataset' must be a name or path, a Data or a Dataset (got {dataset!r:.80})"
+        )
 
 
 class GraphData(LightningDataModule):
@@ -54,10 +62,7 @@ class GraphData(LightningDataModule):
         check_path(root, "root")
         if options is not None and not isinstance(options, dict):
             raise TypeError(f"'options' must be a dict (got {options!r})")
-        if isinstance(dataset, os.PathLike):
-            dataset = os.fspath(dataset)
-        if not isinstance(dataset, (str, Data, Dataset, list)):
-            raise TypeError(f"'dataset' must be a str, a Data or a Dataset (got {dataset!r:.80})")
+        check_dataset(dataset)
         self.dataset, self.root, self.options = dataset, root, dict(options or {})
         self.batch_size, self.seed = batch_size, seed
         self.graphs: Sequence[Data] = []

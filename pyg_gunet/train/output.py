@@ -87,8 +87,8 @@ def predict(
     Returns:
         The shapes of what was written.
     """
-    path = _writable(out, overwrite)
-    images = path.suffix == ""
+    images = not Path(check_path(out, "out")).suffix
+    path = _writable(out, overwrite, images)
     if path.suffix not in ("", ".csv", ".npz"):
         raise ValueError(f"'out' must end in .csv or .npz, or be a folder of images (got '{path}')")
     model, data = _module(ckpt, changes)
@@ -188,10 +188,12 @@ def _label_images(folder: Path, tiles: list[tuple[Data, np.ndarray]]) -> dict[st
     return shapes
 
 
-def _writable(out: PathLike, overwrite: bool) -> Path:
+def _writable(out: PathLike, overwrite: bool, folder: bool = False) -> Path:
     check_bool(overwrite, "overwrite")
     path = check_path(out, "out").expanduser()
-    if path.exists() and (not overwrite or (path.is_dir() and path.suffix)):
+    if path.is_dir() and not folder:
+        raise FileExistsError(f"'out' is a folder (got '{path}')")
+    if path.exists() and not overwrite:
         raise FileExistsError(f"'out' exists (got '{path}'); --overwrite replaces a file")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise FileNotFoundError(f"'out' must lie in a folder that can be written (got '{path}')")

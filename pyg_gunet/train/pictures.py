@@ -164,14 +164,14 @@ def levels(folder: Path, data: Data, hierarchy: Hierarchy) -> list[Path]:
         return []
     figure = _figure(3.2 * (hierarchy.depth + 1), 3.2)
     node = torch.arange(hierarchy.levels[0].num_nodes)
-    own = node if data.get("batch") is None else node[data.batch == 0]
+    own = node if data.get("batch") is None else node[data.batch.cpu() == 0]
     places = _seen_from(pos.numpy())
     columns = figure.subplots(1, hierarchy.depth + 1, squeeze=False, sharex=True, sharey=True)[0]
     for level, axes in enumerate(columns):
         if level:
             node = node[hierarchy.perms[level - 1]]
-        kept = node[torch.isin(node, own)]
-        _scatter(axes, places[own], c=["0.85"] * len(own), s=4, linewidths=0)
+        kept = node[torch.isin(node, own)].numpy()  # one tensor of one entry is a scalar
+        _scatter(axes, places[own.numpy()], c=["0.85"] * len(own), s=4, linewidths=0)
         _scatter(axes, places[kept], c=["C0"] * len(kept), s=6, linewidths=0)
         axes.set_title(f"level {level}: {len(kept):,} nodes")
     return [_saved(figure, folder, "levels")]

@@ -25,12 +25,12 @@ from pyg_gunet.train import config as configs
 from pyg_gunet.train import pictures
 from pyg_gunet.train.callbacks import Best, History, Interrupt, Last, Progress, SafeCheckpointIO
 from pyg_gunet.train.config import Config
-from pyg_gunet.train.data import GraphData
+from pyg_gunet.train.data import GraphData, check_dataset
 from pyg_gunet.train.folder import BEST, LAST, RunFolder
 from pyg_gunet.train.loading import SharedBatches, alone
 from pyg_gunet.train.module import GraphModule, check_trusted, find_class
 from pyg_gunet.train.report import write_report
-from pyg_gunet.validate import check_bool
+from pyg_gunet.validate import check_bool, check_positive_int
 
 PathLike = str | os.PathLike[str]
 FREE = (
@@ -101,6 +101,12 @@ def fit(
     check_out(out, overwrite)
     if not isinstance(model, (str, LightningModule)):
         raise TypeError(f"'model' must be a str or a LightningModule (got {model!r:.80})")
+    dataset = os.fspath(dataset) if isinstance(dataset, os.PathLike) else dataset
+    check_dataset(dataset)
+    check_positive_int(seed, "seed", 0, 2**63 - 1)
+    check_positive_int(patience, "patience", 0)
+    if options.get("epochs") is not None:
+        check_positive_int(options["epochs"], "epochs")
     task = model if isinstance(model, str) else configs_path(type(model))
     made = dataset if isinstance(dataset, LightningDataModule) else None
     base: Config = {"task": task, "seed": seed, "patience": patience}
@@ -294,6 +300,7 @@ def load_run(ckpt: PathLike, *, device: str = "cpu", **changes: Any) -> tuple[Li
     checkpoint = read_checkpoint(path, "ckpt")
     config = checkpoint["run"]["config"]
     source = changes.get("dataset", config["data"].get("dataset", "bunny"))
+    check_dataset(source)
     name, other = config["datamodule"], "dataset" in changes
     if other:  # what was said of the old data set says nothing of this one
         name = configs.kind_of(config["task"], source)[0]

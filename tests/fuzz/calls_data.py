@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from pyg_gunet.settings import Settings
 from torch_geometric.data import Data
 
 from pyg_gunet import (
@@ -53,7 +52,7 @@ def folder() -> Path:
         pixels = np.arange(16, dtype=np.uint8).reshape(4, 4) % 2
         imsave(path / "tiles" / part / "a.png", pixels, check_contrast=False)
     (path / "a.edgelist").write_text("0 1\n1 2\n")
-    fit(Settings(**OLD), path / "run")
+    fit(out=path / "run", **OLD)
     return path
 
 
@@ -250,65 +249,57 @@ def dataset_calls() -> list[Call]:
     ]
 
 
-def settings_arguments() -> dict[str, tuple[Any, Kind]]:
-    ratios = anything(None, 0.5, "ab", (0.0,), (1.5,), (), (0.5, 0.5, 0.5), ("a",), (True,))
-    words = choices()
-    maybe = choices(optional=True)
+def option_arguments() -> dict[str, tuple[Any, Kind]]:
+    """Options of the task's module and of the data module."""
+    ratios = anything("ab", [0.0], [1.5], [], [0.5, 0.5, 0.5], ["a"], True)
     return {
-        "dataset": ("ring", anything(None, 3, b"ring", [], True)),
-        "root": ("data", anything(None, 3, b"data", [])),
-        "task": ("autoencode", anything(None, 3, b"x", [])),
-        "epochs": (1, ints(1, optional=True)),
         "batch_size": (32, ints(1)),
-        "lr": (0.1, numbers(0.0, above=True, optional=True)),
-        "weight_decay": (0.0, numbers(0.0, optional=True)),
-        "patience": (0, ints(0)),
-        "seed": (0, ints(0, 2**63)),
+        "lr": (0.1, numbers(0.0, above=True)),
+        "weight_decay": (0.0, numbers(0.0)),
         "hidden_channels": (4, ints(1)),
-        "latent_channels": (None, ints(1, optional=True)),
-        "depth": (1, ints(1, 33)),
-        "pool_ratios": ((0.5,), ratios),
-        "skip": (None, maybe),
-        "fill": (None, maybe),
-        "loss_fn": (None, maybe),
-        "normalize": (None, maybe),
-        "dropout": (None, numbers(0.0, 0.99, optional=True)),
+        "latent_channels": (2, ints(1, optional=True)),
+        "depth": (1, ints(1, extra=(2**20,))),
+        "pool_ratios": (0.5, ratios),
+        "select": ("spread", choices(optional=True)),
+        "lift": ("interpolate", choices(optional=True)),
+        "normalize": ("center", choices()),
+        "dropout": (0.0, numbers(0.0, 0.999999)),
         "mi_weight": (0.0, numbers(0.0)),
-        "kl_weight": (0.0, numbers(0.0)),
-        "accelerator": ("cpu", words),
     }
 
 
 def run_calls() -> list[Call]:
     run = folder() / "run"
     elsewhere = {"root": ("data", anything(3, 1.5, [])), "dataset": ("ring", anything(3, "", "no"))}
-    bad_settings = (3, "x", {}, {"epochs": 0}, Settings)
     blocked = run / "last.ckpt" / "below"
+    where = {
+        "out": (folder() / "again", anything(3, 1.5, [], blocked, optional=True)),
+        "overwrite": (True, flags()),
+        "progress": (False, flags()),
+    }
     return [
-        Call("Settings", lambda: Settings, settings_arguments()),
         Call(
             "fit",
-            lambda: fit_elsewhere,
+            lambda: fit,
             {
-                "settings": (Settings(**OLD), anything(*bad_settings, optional=True)),
-                "overwrite": (True, flags()),
-                "progress": (False, flags()),
-                "out": (
-                    folder() / "again",
-                    anything(3, 1.5, [], run / "last.ckpt", blocked, optional=True),
-                ),
-                "changes": (None, anything(3, "ab", [1], {"epochs": 2}, optional=True)),
+                "dataset": ("ring", anything(None, 3, b"ring", [], True, "no such")),
+                "model": ("autoencode", anything(None, 3, b"x", [], "no such")),
+                "seed": (0, ints(0, 2**63)),
+                "patience": (0, ints(0)),
+                "epochs": (1, ints(1, optional=True)),
+                **where,
+                **option_arguments(),
             },
             errors=(OSError,),
+            parts=("name", "task", "max_epochs", "datamodule"),
         ),
         Call(
             "fit.resume",
-            lambda: fit_elsewhere,
+            lambda: fit,
             {
                 "resume": (run, paths(folder() / "a.edgelist", folder(), optional=True)),
-                "out": (folder() / "again", anything(3, 1.5, [], blocked, optional=True)),
-                "overwrite": (True, flags()),
-                "changes": (None, anything(3, "ab", [1], {"depth": 2}, {"x": 1}, optional=True)),
+                **where,
+                "depth": (1, anything("x", 2)),
             },
             errors=(OSError,),
         ),
@@ -325,7 +316,7 @@ def run_calls() -> list[Call]:
             {
                 "ckpt": (run, paths(folder() / "a.edgelist", folder())),
                 "out": (folder() / "z.npz", paths(folder(), blocked)),
-                "level": ("nodes", choices()),
+                "level": ("nodes", choices(optional=True)),
                 "overwrite": (True, flags()),
                 **elsewhere,
             },
@@ -333,9 +324,3 @@ def run_calls() -> list[Call]:
             parts=("name",),
         ),
     ]
-
-
-def fit_elsewhere(**given: Any) -> Any:
-    if given.get("settings", 0) is None:
-        given["settings"] = Settings(**OLD)
-    return fit(**given)

@@ -14,6 +14,8 @@ from pyg_gunet import (
     SegmentationMetrics,
     TelescopingCritic,
     confusion_matrix,
+    estimate_kl,
+    estimate_mi,
     fit_critic,
     frequency_weighted_iou,
     macro_f1,
@@ -252,7 +254,28 @@ def critic_calls() -> list[Call]:
     kl = lambda: KLCritic(D, 4)  # noqa: E731
     mi = lambda: MutualInformationCritic(D, D, 4)  # noqa: E731
     reading = {"readout": ("classifier", choices()), "clip": (5.0, numbers(0.0))}
+    short = {"folds": (2, ints(2)), "steps": (2, ints(1)), "hidden_channels": (4, ints(1))}
+    short["time_limit"] = (5.0, numbers(0.0))
+    rows = torch.randn(60, D, generator=torch.Generator().manual_seed(5))
     return [
+        Call(
+            "estimate_mi",
+            lambda: estimate_mi,
+            {
+                "x": (rows, tensors(dtypes="float", columns=False)),
+                "y": (rows.flip(0), tensors(dtypes="float", columns=False)),
+                **short,
+            },
+        ),
+        Call(
+            "estimate_kl",
+            lambda: estimate_kl,
+            {
+                "p": (rows, tensors(dtypes="float", rows=False, columns=True)),
+                "q": (rows.flip(0), tensors(dtypes="float", rows=False, columns=True)),
+                **short,
+            },
+        ),
         Call(
             "KLCritic",
             lambda: KLCritic,

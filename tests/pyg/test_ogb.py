@@ -106,10 +106,13 @@ def test_figures_are_those_of_ogbs_evaluator(tmp_path, quick_pictures):
     from ogb.nodeproppred import Evaluator
 
     arxiv(tmp_path)
-    options = {"epochs": 20, "depth": 1, "hidden_channels": 16, "accelerator": "cpu"}
-    run = fit("ogbn-arxiv", "classify", tmp_path / "run", root=str(tmp_path), **options)
-    module, found = load_run(run.folder)
-    data = found.graphs[0]
+    run = fit(
+        "ogbn-arxiv", "classify", tmp_path / "run",
+        root=str(tmp_path), epochs=20, depth=1, hidden_channels=16, accelerator="cpu",
+    )  # fmt: skip
+    module, held = load_run(run.folder)
+    held.setup()
+    data = held.whole
     with torch.no_grad():
         pred = module(data).argmax(1, keepdim=True)
     test = data.test_mask
@@ -132,8 +135,10 @@ def test_molhiv_has_parts_and_trains(tmp_path, quick_pictures):
     y = torch.cat([dataset[int(i)].y for i in dataset.parts[2]])
     score = Evaluator("ogbg-molhiv").eval({"y_true": y, "y_pred": y.float() + 0.1})
     assert score["rocauc"] == 1.0
-    options = {"epochs": 2, "depth": 1, "hidden_channels": 8, "accelerator": "cpu"}
-    run = fit("ogbg-molhiv", out=tmp_path / "run", root=str(tmp_path), **options)
+    run = fit(
+        "ogbg-molhiv", out=tmp_path / "run",
+        root=str(tmp_path), epochs=2, depth=1, hidden_channels=8, accelerator="cpu",
+    )  # fmt: skip
     assert run.figures["split"] == "the data set's own split: 4 train, 2 validation, 4 test"
 
 
