@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -179,9 +180,20 @@ class AutoEncode(GraphModule):
         }
         if folder is None or levels is None:
             return figures, []
-        first = self.features(seen[0])
-        made = [pictures.reconstruction(folder, seen[0], first, outputs[0])]
-        return figures, made + pictures.levels(folder, seen[0], levels)
+        return figures, self._draw(folder, seen[0], outputs[0], levels)
+
+    def _draw(self, folder: Path, data: Data, x_hat: Tensor, levels: Hierarchy) -> list[Path]:
+        data = copy.copy(data).cpu()  # a network that trains elsewhere keeps its own
+        x = self.features(data)
+        made = [pictures.reconstruction(folder, data, x, x_hat.cpu())]
+        return made + pictures.levels(folder, data, levels)
+
+    def draw(self, data: Any, folder: Path) -> list[Path]:
+        """The pictures alone, of the network as it is."""
+        graph = next(iter(data.test_dataloader())).to(self.device)
+        z, hierarchy = self.encode(graph)
+        x_hat = self.net.decode(z, hierarchy) * self.scale + self.mean
+        return self._draw(folder, graph, x_hat, hierarchy)
 
 
 class MaskedAutoEncode(GraphModule):

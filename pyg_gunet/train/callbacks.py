@@ -6,6 +6,7 @@ import io
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,35 @@ class Progress(ProgressBar):
 
     def on_exception(self, *args: Any) -> None:
         self.on_train_end()
+
+
+class FirstPicture(Callback):
+    """Draws what there is to see of the network after the first few seconds of a long run."""
+
+    after = 5.0
+
+    def __init__(self, draw: Callable[[Any], Any]) -> None:
+        self.draw = draw
+        self.start = float("inf")
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.start = time.monotonic() if trainer.is_global_zero else float("inf")
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if trainer.sanity_checking or time.monotonic() - self.start < self.after:
+            return
+        self.start = float("inf")
+        with torch.random.fork_rng(devices=[]), torch.no_grad():  # a resumed run draws none
+            for path in self.draw(module):
+                tell(f"first picture: {path}")
+
+
+def tell(text: str) -> None:
+    """A line on stderr, where there is one, that leaves a bar whole."""
+    if sys.stderr is not None and not sys.stderr.closed:
+        from tqdm import tqdm
+
+        tqdm.write(text, file=sys.stderr)
 
 
 _SHOWN = ("train_loss", "val_loss", "val_accuracy", "val_mean_iou")

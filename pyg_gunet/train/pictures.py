@@ -169,7 +169,7 @@ def levels(folder: Path, data: Data, hierarchy: Hierarchy) -> list[Path]:
     columns = figure.subplots(1, hierarchy.depth + 1, squeeze=False, sharex=True, sharey=True)[0]
     for level, axes in enumerate(columns):
         if level:
-            node = node[hierarchy.perms[level - 1]]
+            node = node[hierarchy.perms[level - 1].cpu()]
         kept = node[torch.isin(node, own)].numpy()  # one tensor of one entry is a scalar
         _scatter(axes, places[own.numpy()], c=["0.85"] * len(own), s=4, linewidths=0)
         _scatter(axes, places[kept], c=["C0"] * len(kept), s=6, linewidths=0)

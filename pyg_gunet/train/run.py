@@ -23,7 +23,15 @@ from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pyg_gunet.files import check_path, first_line, read_torch, write_aside
 from pyg_gunet.train import config as configs
 from pyg_gunet.train import pictures
-from pyg_gunet.train.callbacks import Best, History, Interrupt, Last, Progress, SafeCheckpointIO
+from pyg_gunet.train.callbacks import (
+    Best,
+    FirstPicture,
+    History,
+    Interrupt,
+    Last,
+    Progress,
+    SafeCheckpointIO,
+)
 from pyg_gunet.train.config import Config
 from pyg_gunet.train.data import GraphData, check_dataset
 from pyg_gunet.train.folder import BEST, LAST, RunFolder
@@ -187,7 +195,9 @@ def train(
         interrupt = Interrupt()
         monitor, mode = getattr(model, "monitor", "val_loss"), getattr(model, "mode", "min")
         best = Best(path, monitor, mode)
-        own = [interrupt, history, best, Last(path)]
+        own: list[Any] = [interrupt, history, best, Last(path)]
+        if verbose and hasattr(model, "draw"):
+            own.append(FirstPicture(lambda module: module.draw(data, path)))
         trainer = make_trainer(
             config, data, (monitor, mode), own, callbacks, logger, path, progress
         )

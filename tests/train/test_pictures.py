@@ -153,6 +153,24 @@ def test_tiles_share_one_contrast(tmp_path, drawn):
     assert (shades[0].max(), shades[1].min()) == (0.0, 1.0)
 
 
+def test_a_long_run_shows_a_picture_early_and_the_outcome_is_the_same(
+    tmp_path, monkeypatch, capsys
+):
+    from pyg_gunet.train import OneGraph, config, run
+    from pyg_gunet.train.callbacks import FirstPicture
+
+    monkeypatch.setattr(FirstPicture, "after", 0.0)
+    settings = {"task": "autoencode", "datamodule": "OneGraph", "model": {"dropout": 0.2}}
+    settings |= {"data": {"dataset": "ring"}, "trainer": {"max_epochs": 3, "accelerator": "cpu"}}
+    for name in ("a", "b"):
+        data = OneGraph("ring")
+        run.train(config.merged(settings), data, out=tmp_path / name, verbose=name == "a")
+    assert capsys.readouterr().err.count("first picture: ") == 2  # once: input and levels
+    states = [torch.load(tmp_path / n / "last.ckpt", weights_only=True) for n in ("a", "b")]
+    left, right = (state["state_dict"] for state in states)
+    assert all(torch.equal(left[key], right[key]) for key in left)
+
+
 def test_report_holds_all_of_a_run(tmp_path, monkeypatch):
     png = b"\x89PNG\r\n\x1a\n"
     monkeypatch.setattr(pictures, "_save", lambda figure, path: path.write_bytes(png))
