@@ -265,8 +265,13 @@ def check_node_labels(data: Any, task: str, floating: bool) -> None:
     graph = getattr(data, "whole", data.graphs[0])
     y, what = graph.get("y"), "targets" if floating else "labels"
     fits = y is not None and y.size(0) == graph.num_nodes and y.is_floating_point() == floating
-    missing = [mask for mask in MASKS if mask not in graph]
-    if not data.one_graph or not fits or missing:
+    empty = [mask[:-5] for mask in MASKS if mask not in graph or not bool(graph[mask].any())]
+    if data.one_graph and fits and empty:
+        raise ValueError(
+            f"'task' {task} needs nodes of every part: 'dataset' {data.name!r} has none to "
+            f"{' nor to '.join(empty)}"
+        )
+    if not data.one_graph or not fits:
         raise ValueError(
             f"'task' {task} needs one graph with {what} of its nodes: 'dataset' {data.name!r} has "
             f"{count(len(data.graphs), 'graph')}" + ("" if fits else f" without such {what}")

@@ -13,7 +13,7 @@ from torch_geometric.data import Data, Dataset
 from torch_geometric.loader import DataLoader
 
 import pyg_gunet
-from pyg_gunet.data import VOID, split_indices
+from pyg_gunet.data import VOID, split_indices, split_nodes
 from pyg_gunet.files import check_path
 from pyg_gunet.train.loading import EpochSampler, graph_loader, part_loader
 from pyg_gunet.validate import check_choice, check_positive_int
@@ -316,20 +316,9 @@ def slim(data: Data) -> Data:
     return out
 
 
-def draw_nodes(y: Tensor, seed: int, shares: Sequence[float]) -> list[Tensor]:
-    """Masks of training, validation and test nodes, of every class the same shares; a node of class
-    -1, or without a target, is in none."""
+def draw_nodes(y: Tensor, seed: int, shares: Sequence[float]) -> Sequence[Tensor]:
+    """Masks of training, validation and test nodes, see :func:`pyg_gunet.data.split_nodes`; a node
+    without a target (NaN) is in none."""
     if y.is_floating_point():
-        known = y.view(y.size(0), -1).isfinite().all(1)
-        y = torch.zeros(y.size(0), dtype=torch.long)
-    else:
-        known = y >= 0
-    node = known.nonzero().view(-1)
-    draw = torch.randperm(node.numel(), generator=torch.Generator().manual_seed(seed))
-    node = node[draw][y[node[draw]].argsort(stable=True)]
-    count = y[node].bincount()
-    rank = torch.arange(node.numel()) - (count.cumsum(0) - count)[y[node]]
-    place = (rank + 0.5) / count[y[node]]
-    bounds = place.new_tensor([shares[0], shares[0] + shares[1]])
-    part = torch.bucketize(place, bounds)
-    return [torch.zeros_like(known).index_fill(0, node[part == i], True) for i in range(3)]
+        y = y.view(y.size(0), -1).isfinite().all(1).long() - 1
+    return split_nodes(y, seed, shares)

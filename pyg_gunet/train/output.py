@@ -112,6 +112,7 @@ def predict(
             np.savez_compressed(file, **arrays)
         return {key: value.shape for key, value in arrays.items()}
     names = getattr(data.graphs[0], "class_names", None)
+    features = getattr(data.graphs[0], "feature_names", None)
     columns: Arrays = {key: arrays.pop(key) for key in ("graph", "node_id") if key in arrays}
     columns.setdefault("node_id", np.arange(len(columns["graph"])))
     for key, value in arrays.items():
@@ -119,7 +120,8 @@ def predict(
             value = np.asarray(names)[value]
         wide = value[:, None] if value.ndim == 1 else value
         for i in range(wide.shape[1]):
-            suffix = names[i] if names and key == "probability" else i
+            called = {"probability": names, "x_hat": features}.get(key)
+            suffix = called[i] if called else i
             columns[key if value.ndim == 1 else f"{key}_{suffix}"] = wide[:, i]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -211,6 +211,15 @@ def test_regress(tmp_path, of_graphs):
     "dataset, task, match",
     [
         ("ring", "classify", "needs one graph with labels of its nodes.*'ring' has 1 graph "),
+        (
+            Data(
+                x=torch.eye(4),
+                edge_index=torch.tensor([[0, 1, 2], [1, 2, 3]]),
+                y=torch.tensor([0, 0, 1, 1]),
+            ),
+            "classify",
+            "needs nodes of every part.*none to val",
+        ),
         ("ring", "regress", "needs floating-point targets 'y'.*'ring' has none"),
         ("karate", "regress", "'karate' has torch.int64"),
         ("ring", "segment", "needs graphs with a label per node: 'dataset' 'ring' has none"),
