@@ -253,7 +253,8 @@ def _fit(args: argparse.Namespace, rest: list[str]) -> int:
 def _resume(args: argparse.Namespace, rest: list[str]) -> Any:
     import yaml
 
-    from pyg_gunet.train.run import read_checkpoint, resume_run
+    from pyg_gunet.train.restore import read_checkpoint
+    from pyg_gunet.train.run import resume_run
 
     ckpt = Path(args.resume).expanduser()
     path = ckpt / "last.ckpt" if ckpt.is_dir() else ckpt
@@ -366,36 +367,16 @@ def _print_seeds(figures: list[dict[str, Any]]) -> None:
 
 def _print_figures(figures: dict[str, Any]) -> None:
     """A short table: ours, then what it has to beat."""
-    if "dataset" not in figures:
-        for name, value in figures.items():
-            print(f"  {name:<28}{value}")
-        return
-    print(f"{figures['dataset']}: {figures['split']}")
-    counts = ("graphs", "nodes", "edges", "features", "parameters")
-    print("  " + ", ".join(_count(figures[key], key) for key in counts))
+    from pyg_gunet.train.report import COUNTS, shown, summary
+
+    if "dataset" in figures:
+        print(f"{figures['dataset']}: {figures['split']}")
+        print("  " + ", ".join(_count(figures[key], key) for key in COUNTS))
     if "epochs" in figures:
         epochs = _count(figures["epochs"], "epochs")
         print(f"  {epochs} in {figures['seconds']} s, best: {figures['best_epoch']}")
-    measures = ("mse", "test_accuracy", "test_mean_iou", "test_mse", "masked_loss")
-    measure = next((key for key in measures if key in figures), None)
-    if measure is not None:
-        print(measure)
-        for name, value in {"ours": figures[measure], **figures["baselines"]}.items():
-            print(f"  {name:<28}{value:.4g}")
-    for name in ("test_pixel_accuracy", "test_macro_f1", "instances_found", "test_r2", "test_mae"):
-        if name in figures:
-            print(f"{name:<30}{figures[name]:.4g}")
-    if "per_class" in figures:
-        print(f"{'class':<30}{'IoU':<10}accuracy")
-        for label, scores in figures["per_class"].items():
-            iou, accuracy = ("-" if v is None else f"{v:.4g}" for v in scores.values())
-            print(f"  {label:<28}{iou:<10}{accuracy}")
-    if "latent_floats" in figures:
-        print(
-            f"  latent: {figures['latent_floats']:,} floats, "
-            f"{figures['latent_floats_per_node']:.3g} per node of "
-            f"{figures['input_floats_per_node']} features"
-        )
+    for name, value in summary(figures):
+        print(f"  {name:<34}{shown(value)}")
 
 
 def _count(number: int, words: str) -> str:

@@ -62,9 +62,9 @@ def test_fit_prints_figures_and_files(tmp_path, capsys, monkeypatch):
     assert figures["settings"]["model"]["pool_ratios"] == 0.25
     assert "pool_ratios: 0.25" in out  # the settings, before training
     table = dict(line.rsplit(None, 1) for line in out.splitlines() if "  " in line[2:])
-    assert float(table["  ours"]) == pytest.approx(figures["mse"], rel=1e-3)
+    assert float(table["  mse, ours"]) == pytest.approx(figures["mse"], rel=1e-3)
     baselines = figures["baselines"]
-    assert float(table["  predict the mean"]) == pytest.approx(
+    assert float(table["  mse, predict the mean"]) == pytest.approx(
         baselines["predict the mean"], rel=1e-3
     )
     assert "1 graph, 64 nodes, 128 edges, 2 features" in out

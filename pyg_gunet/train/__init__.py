@@ -7,7 +7,8 @@ from pyg_gunet.train.data import GraphData, Graphs, Images, OneGraph
 from pyg_gunet.train.module import GraphModule
 from pyg_gunet.train.output import embed, predict
 from pyg_gunet.train.regress import Regress
-from pyg_gunet.train.run import Run, evaluate, fit, load_run, validate
+from pyg_gunet.train.restore import evaluate, load_run, validate
+from pyg_gunet.train.run import Run, fit
 from pyg_gunet.train.segment import Segment
 
 __all__ = [

@@ -16,8 +16,9 @@ from torch_geometric.loader import DataLoader
 from pyg_gunet.files import check_path, write_aside
 from pyg_gunet.train import pictures
 from pyg_gunet.train.data import slim
+from pyg_gunet.train.launch import PathLike
 from pyg_gunet.train.module import GraphModule
-from pyg_gunet.train.run import PathLike, load_run
+from pyg_gunet.train.restore import load_run
 from pyg_gunet.validate import check_bool, check_choice
 
 Arrays = dict[str, Any]

@@ -21,8 +21,8 @@ def write_report(path: Path, figures: dict[str, Any], pictures: Iterable[Path]) 
     """Writes ``report.html``, which needs no other file."""
     title = html.escape(f"{figures.get('dataset', 'run')}: {figures['task']}")
     parts = [f"<h1>{title}</h1>", f"<p>{html.escape(str(figures.get('split', '')))}</p>"]
-    lines = summary(figures)
-    parts.append("<h2>Figures</h2>" + _table(lines))
+    counts = [(name, figures[name]) for name in (*COUNTS, "epochs", "seconds") if name in figures]
+    parts.append("<h2>Figures</h2>" + _table([*summary(figures), *counts]))
     for picture in pictures:
         data = base64.b64encode(picture.read_bytes()).decode()
         name = html.escape(picture.stem)
@@ -37,6 +37,7 @@ def write_report(path: Path, figures: dict[str, Any], pictures: Iterable[Path]) 
         file.write(page.encode())
 
 
+COUNTS = ("graphs", "nodes", "edges", "features", "parameters")
 MEASURES = ("mse", "test_accuracy", "test_mean_iou", "test_mse", "masked_loss")
 
 
@@ -47,10 +48,12 @@ def summary(figures: dict[str, Any]) -> list[tuple[str, Any]]:
     if measure is not None:
         lines = [(f"{measure}, ours", figures[measure])]
         lines += [(f"{measure}, {name}", v) for name, v in figures.get("baselines", {}).items()]
-    left = {key: value for key, value in figures.items() if not isinstance(value, (dict, list))}
-    lines += [(key, left[key]) for key in left if key not in (measure, "counting", "split")]
+    told = {measure, *COUNTS, "dataset", "task", "seed", "split", "counting", "epochs", "seconds"}
+    for key, value in figures.items():
+        if key not in told and key != "best_epoch" and not isinstance(value, (dict, list)):
+            lines.append((key, value))
     for label, scores in figures.get("per_class", {}).items():
-        lines.append((f"class {label}, iou and accuracy", " ".join(map(shown, scores.values()))))
+        lines.append((f"class {label}: IoU, accuracy", ", ".join(map(shown, scores.values()))))
     return lines
 
 

@@ -5,22 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
-import logging
 import os
 import re
 import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
-from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning import LightningDataModule, LightningModule
 
-from pyg_gunet.files import check_path, first_line, read_torch, write_aside
+from pyg_gunet.files import check_path, write_aside
 from pyg_gunet.train import config as configs
 from pyg_gunet.train import pictures
 from pyg_gunet.train.callbacks import (
@@ -29,18 +26,31 @@ from pyg_gunet.train.callbacks import (
     History,
     Interrupt,
     Last,
-    Progress,
-    SafeCheckpointIO,
 )
 from pyg_gunet.train.config import Config
 from pyg_gunet.train.data import GraphData, check_dataset
 from pyg_gunet.train.folder import BEST, LAST, RunFolder
-from pyg_gunet.train.loading import SharedBatches, alone
-from pyg_gunet.train.module import GraphModule, check_trusted, find_class
+from pyg_gunet.train.launch import (
+    PathLike,
+    check_sharing,
+    launched,
+    make_trainer,
+    one_by_one,
+    rank,
+    run_trainer,
+)
+from pyg_gunet.train.loading import alone
+from pyg_gunet.train.module import GraphModule
 from pyg_gunet.train.report import write_report
+from pyg_gunet.train.restore import (
+    by_nodes,
+    check_sizes,
+    configs_path,
+    load_weights,
+    read_checkpoint,
+)
 from pyg_gunet.validate import check_bool, check_positive_int
 
-PathLike = str | os.PathLike[str]
 FREE = (
     *("root", "max_epochs", "accelerator", "devices", "num_nodes", "strategy", "precision"),
     *("callbacks", "logger", "plugins", "check_val_every_n_epoch"),
@@ -140,12 +150,6 @@ def fit(
         config, data, None if isinstance(model, str) else model,
         out=out, callbacks=callbacks, logger=logger, overwrite=overwrite, progress=progress,
     )  # fmt: skip
-
-
-def configs_path(cls: type) -> str:
-    """The class path of a class, or the name of its task."""
-    known = {task: name for name, task in configs.TASKS.items()}
-    return known.get(cls, f"{cls.__module__}.{cls.__qualname__}")  # type: ignore[arg-type]
 
 
 def train(
@@ -286,112 +290,6 @@ def changed(stored: Config, given: Config) -> Config:
     return configs.merged(stored, given)
 
 
-# Of a trained run -------------------------------------------------------------------------------
-
-
-def load_run(ckpt: PathLike, *, device: str = "cpu", **changes: Any) -> tuple[LightningModule, Any]:
-    r"""The trained module of a checkpoint, in eval mode, and its data.
-
-    Args:
-        ckpt (str): A checkpoint of :func:`fit`, or a run's folder: its best epoch.
-        device (str, optional): Where to. (default: ``"cpu"``)
-        **changes: Arguments of the data module: `root`, or another `dataset` with as many
-            features, ...
-
-    Raises:
-        ValueError, TypeError, OSError: If a file cannot be read, or does not fit.
-
-    Example:
-        >>> model, data = load_run("runs/bunny-autoencode")  # doctest: +SKIP
-        >>> x_hat, z = model(data.whole)  # doctest: +SKIP
-    """
-    path = check_path(ckpt, "ckpt")
-    path = path / BEST if path.is_dir() else path
-    checkpoint = read_checkpoint(path, "ckpt")
-    config = checkpoint["run"]["config"]
-    source = changes.get("dataset", config["data"].get("dataset", "bunny"))
-    check_dataset(source)
-    name, other = config["datamodule"], "dataset" in changes
-    if other:  # what was said of the old data set says nothing of this one
-        name = configs.kind_of(config["task"], source)[0]
-    data_class = configs.data_class(name)
-    takes = configs.parameters(data_class)
-    unknown = set(changes) - takes
-    if unknown:
-        raise TypeError(f"'changes' must be among {sorted(takes)} (got {sorted(unknown)})")
-    kept = {key: value for key, value in config["data"].items() if key in takes}
-    if other:
-        kept.pop("options", None)
-    options = {**kept, "seed": config.get("seed", 0), **changes}
-    if options.get("dataset") is None:
-        raise ValueError("'dataset' must be given: the checkpoint was trained on an object")
-    data: Any = data_class(**options)
-    data.read()
-    if other and name == "OneGraph" and not data.one_graph:
-        return load_run(ckpt, device=device, **{**changes, "dataset": data.graphs})
-    check_sizes(config, checkpoint, "ckpt")
-    wanted = checkpoint["hyper_parameters"].get("in_channels")
-    if wanted is not None and data.sizes["in_channels"] != wanted:
-        raise ValueError(
-            f"'dataset' must fit the checkpoint, {wanted} features "
-            f"(got {data.sizes['in_channels']} in {data.name!r})"
-        )
-    with torch.random.fork_rng(devices=[]):
-        model = rebuilt(config, checkpoint)
-    load_weights(model, checkpoint, "ckpt")
-    model.run_seed = config.get("seed", 0)  # type: ignore[assignment]
-    return model.eval().to(device), data
-
-
-def rebuilt(config: Config, checkpoint: dict[str, Any]) -> LightningModule:
-    """The untrained module of a checkpoint."""
-    hyper = dict(checkpoint["hyper_parameters"])
-    return configs.task_class(config["task"])(**hyper)
-
-
-def evaluate(ckpt: PathLike, **changes: Any) -> dict[str, Any]:
-    r"""The figures of a checkpoint on the test part of its data set, or on all of another.
-
-    Args:
-        ckpt (str): A checkpoint of :func:`fit`, or a run's folder.
-        **changes: See :func:`load_run`.
-    """
-    model, data = load_run(ckpt, **changes)
-    data.setup("test")
-    if not isinstance(model, GraphModule):
-        found = Trainer(logger=False, enable_progress_bar=False).test(model, data, verbose=False)
-        return dict(found[0])
-    type(model).check(data)
-    if "dataset" in changes:
-        data.score_all()
-    figures = data.describe(by_nodes(model))
-    count = sum(p.numel() for p in model.parameters())
-    return {**figures, "parameters": count, **model.report(data, None)[0]}
-
-
-def validate(ckpt: PathLike, **changes: Any) -> dict[str, Any]:
-    """What a checkpoint reads on the validation part of its data set, as while training."""
-    model, data = load_run(ckpt, **changes)
-    data.setup("validate")
-    quiet: Any = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    with silence():
-        made = Trainer(accelerator="cpu", devices=1, enable_checkpointing=False, **quiet)
-        return dict(made.validate(model, data, verbose=False)[0])
-
-
-# The parts --------------------------------------------------------------------------------------
-
-
-def by_nodes(model: LightningModule) -> bool:
-    """Whether a task trains on some nodes of one graph."""
-    return configs_path(type(model)) in ("classify", "regress")
-
-
-def rank() -> int:
-    """This process's number among those of the run, before they know each other."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0)))
-
-
 def check_out(out: PathLike | None, overwrite: bool) -> None:
     """Refuses a folder before any work; of several processes the first one does."""
     check_bool(overwrite, "overwrite")
@@ -419,199 +317,6 @@ def inherit(resume: Path, folder: Path) -> None:
         if source.is_file():
             with write_aside(folder / name) as file:
                 file.write(source.read_bytes())
-
-
-def launched(config: Config) -> Config:
-    """The settings with the processes that torchrun started, where it did."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return config
-    local, world = (int(os.environ[name]) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
-    return configs.merged(config, {"trainer": {"devices": local, "num_nodes": world // local}})
-
-
-@contextmanager
-def one_by_one(root: PathLike) -> Iterator[None]:
-    """Of the processes of a run on one machine, one at a time makes or reads the files in `root`:
-    PyG writes `processed/` without asking whether another process does."""
-    folder = None
-    if "LOCAL_RANK" in os.environ:
-        with suppress(ImportError, OSError):  # not Linux, no such folder, no locks on it
-            import fcntl
-
-            folder = os.open(root, os.O_RDONLY)
-            fcntl.flock(folder, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        if folder is not None:
-            os.close(folder)
-
-
-def processes(config: Config) -> int:
-    devices, nodes = (config["trainer"].get(key) or 1 for key in ("devices", "num_nodes"))
-    return int(devices) * int(nodes) if isinstance(devices, int) else 1
-
-
-def check_sharing(config: Config, data: Any, loader: Any) -> None:
-    """Whether the data can be shared out among the processes."""
-    world = processes(config)
-    if world == 1 or not isinstance(data, GraphData):
-        return
-    if not isinstance(getattr(loader, "batch_sampler", None), SharedBatches):
-        raise ValueError(
-            f"'devices' cannot share one graph: 'loader' must be random or neighbor "
-            f"(got {world} processes)"
-        )
-    if data.batch_size < world:
-        raise ValueError(
-            f"'batch_size' must be at least the number of processes, {world} "
-            f"(got {data.batch_size})"
-        )
-
-
-def make_trainer(
-    config: Config,
-    data: Any,
-    monitor: tuple[str, str],
-    own: list[Any],
-    callbacks: Sequence[Any],
-    logger: Any,
-    folder: Path,
-    progress: bool,
-) -> Trainer:
-    from pytorch_lightning.callbacks import EarlyStopping
-    from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
-    from pytorch_lightning.plugins.environments import LightningEnvironment
-
-    options = {
-        key: instantiated(value) for key, value in config["trainer"].items() if value is not None
-    }
-    epochs = options.setdefault("max_epochs", 100)
-    whole = isinstance(data, GraphData) and data.one_graph
-    # On one graph an epoch is a step: validating after each would double the time.
-    every = options.setdefault("check_val_every_n_epoch", max(1, epochs // 100) if whole else 1)
-    callbacks = [*callbacks, *(options.pop("callbacks", None) or [])]
-    stored = options.pop("logger", None)
-    logger = stored if logger is None else logger
-    named = {"csv": CSVLogger, "tensorboard": TensorBoardLogger}
-    if isinstance(logger, str):
-        if logger not in named:
-            raise ValueError(f"'logger' must be csv, tensorboard or a Logger (got {logger!r})")
-        logger = named[logger](folder, "logs", "")
-    if config.get("patience"):
-        patience = max(1, round(config["patience"] / every))
-        callbacks.insert(
-            0,
-            EarlyStopping(
-                monitor[0], patience=patience, mode=monitor[1], check_on_train_epoch_end=False
-            ),
-        )
-    plugins = [SafeCheckpointIO(), *(options.pop("plugins", None) or [])]
-    if processes(config) == 1:
-        options.setdefault("devices", 1)
-        if "SLURM_JOB_ID" in os.environ or "SLURM_NTASKS" in os.environ:
-            plugins.append(LightningEnvironment())  # a job's variables are no order to share
-    elif options.get("strategy", "auto") == "auto":
-        options["strategy"] = "ddp"
-    options.update(num_sanity_val_steps=0, use_distributed_sampler=False)
-    options.setdefault("enable_model_summary", False)
-    with silence():
-        return Trainer(
-            **options,
-            enable_progress_bar=progress,
-            logger=logger or False,
-            callbacks=[*callbacks, *own, *([Progress()] if progress else [])],
-            plugins=plugins,
-        )
-
-
-def instantiated(value: Any) -> Any:
-    """The object that settings name by class path, or the value itself."""
-    if isinstance(value, list):
-        return [instantiated(item) for item in value]
-    if isinstance(value, dict) and "class_path" in value:
-        cls = find_class(value["class_path"], "class_path", object, "pytorch_lightning")
-        return cls(
-            **{key: instantiated(item) for key, item in (value.get("init_args") or {}).items()}
-        )
-    return value
-
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """Without Lightning's advice on workers and on logging, which does not fit graphs in memory."""
-    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
-        warnings.filterwarnings("ignore", message=".*(num_workers|torch_geometric.distributed).*")
-        yield
-
-
-def run_trainer(
-    trainer: Trainer, model: Any, data: Any, resume: Path | None, interrupt: Interrupt
-) -> None:
-    grouped = _group_size() > 0
-    with silence():
-        try:
-            path = None if resume is None else str(resume)
-            trainer.fit(model, datamodule=data, ckpt_path=path, weights_only=True)
-        except SystemExit as error:  # Lightning's own answer to a KeyboardInterrupt
-            if interrupt.signal:
-                raise KeyboardInterrupt from error
-            raise
-        finally:
-            # A group of this process alone (strategy='ddp' with one device) would outlive the run
-            # and hinder the caller's next one; a larger one ends with its processes.
-            if not grouped and _group_size() == 1:
-                torch.distributed.destroy_process_group()
-
-
-def _group_size() -> int:
-    """The number of processes in the default process group; 0 where there is none."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_world_size()
-    return 0
-
-
-def read_checkpoint(path: PathLike, name: str) -> dict[str, Any]:
-    """A checkpoint of :func:`fit`, of which nothing was run."""
-    checkpoint = read_torch(path, name)
-    run = checkpoint.get("run") if isinstance(checkpoint, dict) else None
-    config = run.get("config") if isinstance(run, dict) else None
-    kinds = {"task": str, "datamodule": str, "model": dict, "data": dict, "trainer": dict}
-    if not (
-        isinstance(config, dict)
-        and all(isinstance(config.get(key), kind) for key, kind in kinds.items())
-        and isinstance(checkpoint.get("hyper_parameters"), dict)
-        and isinstance(checkpoint.get("state_dict"), dict)
-    ):
-        raise ValueError(f"'{name}' is not a checkpoint of pyg-gunet (got '{path}')")
-    check_trusted([config, checkpoint["hyper_parameters"]], name)
-    return checkpoint
-
-
-def check_sizes(config: Config, checkpoint: dict[str, Any], name: str) -> None:
-    """Compares sizes without memory: settings may ask for more than there is."""
-    with torch.device("meta"):
-        wanted = rebuilt(config, checkpoint).state_dict()
-    found = checkpoint["state_dict"]
-    for key in sorted({*wanted, *found}):
-        shapes = [list(getattr(state.get(key), "shape", ())) for state in (wanted, found)]
-        if key not in wanted or key not in found or shapes[0] != shapes[1]:
-            raise ValueError(
-                f"'{name}' does not fit its own settings: {key!r} has shape {shapes[1]}, "
-                f"not {shapes[0]}"
-            )
-
-
-def load_weights(model: LightningModule, checkpoint: dict[str, Any], name: str) -> None:
-    try:
-        model.load_state_dict(checkpoint["state_dict"])
-    except Exception as error:  # torch raises RuntimeError with a line per key
-        lines = str(error).splitlines()
-        reason = lines[1].strip() if len(lines) > 1 else first_line(error)
-        raise ValueError(f"'{name}' does not fit the model: {reason[:200]}") from error
 
 
 def plain(value: Any) -> Any:
