@@ -36,6 +36,7 @@ from typing import Any
 
 import torch
 from _common import parser, record, table, write_json
+from _pca_em import pca_em
 from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.nn import GCN, MLP
@@ -43,7 +44,6 @@ from torch_geometric.utils import scatter
 
 from pyg_gunet import GraphUNetAutoEncoder
 from pyg_gunet.data import load
-from pyg_gunet.train.baselines import pca_em
 
 RESULTS = Path(__file__).parent / "results" / "feature_reconstruction.csv"
 FIELDS = (

@@ -205,6 +205,8 @@ NET = GraphUNet(4, 6, 6, 2)
         (lambda: made()(ONE, NONE, torch.tensor([3]), batch_size=2), ValueError, "'batch_size'.*2"),
         (lambda: made()(ONE, NONE, batch_size=0), ValueError, "'batch_size'.*0"),
         (lambda: made().read([ONE], NET.states(ONE, NONE)[1]), ValueError, "'states'.*3.*1"),
+        (lambda: made().read(ONE, NET.states(ONE, NONE)[1]), TypeError, "'states' must be a list"),
+        (lambda: made().read([ONE], NET), TypeError, "'hierarchy' must be a Hierarchy.*GraphUNet"),
         (
             lambda: made().read([ONE] * 3, NET.states(ONE, NONE)[1]),
             ValueError,
