@@ -14,6 +14,7 @@ from pyg_gunet.cli import main
 from pyg_gunet.data import GraphDataset
 from pyg_gunet.nn.segmentation import deep_supervision
 from pyg_gunet.train import Graphs, Images, Segment, evaluate, fit, predict
+from pyg_gunet.train.config import defaults, kind_of
 from pyg_gunet.train.segment import place
 
 io = pytest.importorskip("skimage.io", reason="needs scikit-image")
@@ -136,6 +137,11 @@ def test_digits_are_ready():
     data.setup()
     sizes = {key: data.sizes[key] for key in ("in_channels", "num_classes", "pos_channels")}
     assert sizes == {"in_channels": 1, "num_classes": 11, "pos_channels": 2}
+    assert kind_of("segment", "digits", data) == ("Graphs", "segment_grid")
+    other = Graphs(GraphDataset("toy", pictures()))
+    other.read()
+    assert defaults("segment_grid")["model"]["positions"]
+    assert kind_of("segment", "toy", other)[1] == "segment"
 
 
 def test_predictions_are_label_images(folder, tmp_path):

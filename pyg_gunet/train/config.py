@@ -65,6 +65,8 @@ def kind_of(task: str, dataset: Any, data: Any = None) -> tuple[str, str]:
         many |= task in ("classify_graphs", "segment")
     if task == "classify" and data is not None and data.one_graph and not _few_labels(data):
         return "OneGraph", "classify_many"
+    if task == "segment" and data is not None and _one_grid(data):
+        return "Graphs", "segment_grid"
     suffix = "_graphs" if many and (CONFIGS / f"{task}_graphs.yaml").is_file() else ""
     return ("Graphs" if many else "OneGraph"), task + suffix
 
@@ -74,6 +76,14 @@ def _few_labels(data: Any) -> bool:
     data.setup()
     mask = data.whole.get("train_mask")
     return mask is None or float(mask.float().mean()) < 0.2
+
+
+def _one_grid(data: Any) -> bool:
+    """Whether all graphs have the same places, as pictures of one size."""
+    places = [graph.get("pos") for graph in data.graphs]
+    return places[0] is not None and all(
+        pos.shape == places[0].shape and bool((pos == places[0]).all()) for pos in places
+    )
 
 
 def defaults(name: str) -> Config:
