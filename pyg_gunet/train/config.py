@@ -81,8 +81,10 @@ def _few_labels(data: Any) -> bool:
 def _one_grid(data: Any) -> bool:
     """Whether all graphs have the same places, as pictures of one size."""
     places = [graph.get("pos") for graph in data.graphs]
-    return places[0] is not None and all(
-        pos.shape == places[0].shape and bool((pos == places[0]).all()) for pos in places
+    return (
+        len(places) > 1
+        and places[0] is not None
+        and all(pos.shape == places[0].shape and bool((pos == places[0]).all()) for pos in places)
     )
 
 

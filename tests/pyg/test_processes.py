@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -117,16 +118,26 @@ def test_what_cannot_be_shared_is_refused(tmp_path, changes, match):
 # Runs -------------------------------------------------------------------------------------------
 
 
-def test_torchrun_on_two_processes_equals_one(tmp_path):
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_torchrun_on_two_processes_equals_one(tmp_path, nodes):
     """Curves, scores and weights, of graphs of unequal size that do not go up in the steps: what
-    is averaged over processes instead of summed would show."""
+    is averaged over processes instead of summed would show. On one node, and on two of one process
+    each, which meet at an address of the loopback."""
     two_fits.main(tmp_path / "one")
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={nodes}"]
+    command += [f"--nproc-per-node={2 // nodes}", "--master-addr=127.0.0.1"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        command.append(f"--master-port={free.getsockname()[1]}")
     script = [two_fits.__file__, str(tmp_path / "two")]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*command, *script], env=ENVIRONMENT, capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode == 0, done.stderr
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    started = [
+        subprocess.Popen([*command, f"--node-rank={i}", *script], env=ENVIRONMENT, **pipes)
+        for i in range(nodes)
+    ]
+    for process in started:
+        _, err = process.communicate(timeout=240)
+        assert process.returncode == 0, err
     assert {path.name for path in (tmp_path / "two").glob("rank*")} == {"rank0", "rank1"}
     for task, score in (("autoencode", "mse"), ("segment", "test_mean_iou")):
         one, two = tmp_path / "one" / task, tmp_path / "two" / task
@@ -137,7 +148,8 @@ def test_torchrun_on_two_processes_equals_one(tmp_path):
         assert rows[0]["train_loss"] != pytest.approx(rows[-1]["train_loss"], rel=1e-3)
         figures = [json.loads((folder / "metrics.json").read_text()) for folder in (one, two)]
         assert figures[1][score] == pytest.approx(figures[0][score], rel=1e-4)
-        assert figures[1]["settings"]["trainer"]["devices"] == 2
+        trainer = figures[1]["settings"]["trainer"]
+        assert (trainer["devices"], trainer["num_nodes"]) == (2 // nodes, nodes)
         files = [sorted(path.name for path in folder.iterdir()) for folder in (one, two)]
         assert files[0] == files[1]  # one checkpoint, one report, nothing put aside
         a, b = weights(one / "last.ckpt"), weights(two / "last.ckpt")
