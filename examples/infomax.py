@@ -14,7 +14,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch_geometric.nn import GCNConv
 
-from pyg_gunet import datasets
+from pyg_gunet import load
 from pyg_gunet.critic import MutualInformationCritic
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -25,7 +25,7 @@ parser.add_argument("--epochs", type=int, default=100)
 parser.add_argument("--seeds", type=int, default=1)
 args = parser.parse_args()
 device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-data = datasets.load(args.name, args.root)[0].to(device)
+data = load(args.name, args.root)[0].to(device)
 data.x = data.x / data.x.sum(1, keepdim=True).clamp_min(1)
 
 

@@ -155,9 +155,7 @@ def test_infomax_on_files_in_planetoids_layout(tmp_path, run):
 
 def test_every_example_is_run():
     """Here, or by the tests of the critics."""
-    here = (
-        Path(__file__).read_text() + (Path(__file__).parent / "nn/test_critic_tasks.py").read_text()
-    )
+    here = Path(__file__).read_text() + (Path(__file__).parent / "critic/test_tasks.py").read_text()
     for path in EXAMPLES.glob("*.py"):
         assert f'"{path.stem}"' in here or f'"{path.name}"' in here, path.name
 

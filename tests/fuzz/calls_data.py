@@ -229,7 +229,7 @@ def dataset_calls() -> list[Call]:
             lambda: read_images,
             {
                 "folder": (folder() / "tiles", paths(folder())),
-                "masks": ("class", choices()),
+                "masks": ("class", choices(optional=True)),
                 "tile_size": (64, ints(2)),
                 "w0": (10.0, numbers(0.0)),
                 "sigma": (5.0, numbers(0.0, above=True)),
@@ -241,7 +241,7 @@ def dataset_calls() -> list[Call]:
             lambda: read_graph,
             {
                 "path": (folder() / "a.edgelist", paths(folder(), folder() / "run" / "last.ckpt")),
-                "directed": (False, flags()),
+                "directed": (False, anything(3, "x", [], 1.5, optional=True)),
                 "max_bytes": (2**20, ints(1, high=None, extra=(3,))),
             },
             errors=(OSError,),
