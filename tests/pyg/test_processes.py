@@ -17,8 +17,8 @@ import torch
 from torch_geometric.data import Batch, Data
 
 from pyg_gunet.train import AutoEncode, Classify, fit, loading
-from pyg_gunet.train.loading import EpochSampler, SharedBatches, graph_loader, place
 from pyg_gunet.train.launch import launched, one_by_one
+from pyg_gunet.train.loading import EpochSampler, SharedBatches, graph_loader, place
 from tests.pyg import two_fits
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
