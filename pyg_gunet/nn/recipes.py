@@ -73,13 +73,7 @@ class OfficialGraphUNet(GraphUNet):
             hierarchy = self.open(x, edge_index, batch, edge_weight, edge_attr, batch_size, values)
             finest = hierarchy.levels[0]
             stem = self.act(self.convolve(self.stem, x, finest, hidden))
-            x, skips = self.drop(stem), []
-            for i, conv in enumerate(self.down_convs):
-                if i > 0:
-                    skips.append(x)
-                    x = self.drop(self.coarsen(x, hierarchy, i - 1))
-                x = self.convolve(conv, x, hierarchy.levels[i], hidden)
-                x = self.act(self.normalise(x, hierarchy, i, i, batch_size))
+            x, skips = self.descend(self.drop(stem), hierarchy, batch_size)
             states = [x]
             for i, conv in enumerate(self.up_convs):
                 j = self.depth - 1 - i

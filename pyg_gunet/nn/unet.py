@@ -173,14 +173,7 @@ class GraphUNet(LevelModel):
         """
         with outermost() as values, explained(self, edge_index, edge_weight) as edge_weight:
             hierarchy = self.open(x, edge_index, batch, edge_weight, edge_attr, batch_size, values)
-            skips: list[Tensor] = []
-            for i in range(self.depth + 1):
-                if i > 0:
-                    skips.append(x)
-                    x = self.drop(self.coarsen(x, hierarchy, i - 1))
-                level = hierarchy.levels[i]
-                x = self.convolve(self.down_convs[i], x, level, self.hidden_channels)
-                x = self.act(self.normalise(x, hierarchy, i, i, batch_size))
+            x, skips = self.descend(x, hierarchy, batch_size)
             states = [x]
             for i, conv in enumerate(self.up_convs):
                 j = self.depth - 1 - i
@@ -191,6 +184,19 @@ class GraphUNet(LevelModel):
                     x = self.act(self.normalise(x, hierarchy, j, self.depth + 1 + i, batch_size))
                 states.append(x)
         return states[::-1], hierarchy
+
+    def descend(
+        self, x: Tensor, hierarchy: Hierarchy, batch_size: int | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The way down: features of the coarsest level, and of every level above it."""
+        skips: list[Tensor] = []
+        for i, conv in enumerate(self.down_convs):
+            if i > 0:
+                skips.append(x)
+                x = self.drop(self.coarsen(x, hierarchy, i - 1))
+            x = self.convolve(conv, x, hierarchy.levels[i], self.hidden_channels)
+            x = self.act(self.normalise(x, hierarchy, i, i, batch_size))
+        return x, skips
 
     def merge(self, x: Tensor, skip: Tensor, hierarchy: Hierarchy, level: int) -> Tensor:
         """Features of the level below, lifted, and the skip connection of this one."""

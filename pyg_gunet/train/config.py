@@ -151,17 +151,17 @@ def adapted(shipped: Config, model: Mapping[str, Any]) -> Config:
 def check(config: Config) -> None:
     """Refuses settings before any data is read: on a network of toy sizes, without memory."""
     seed, patience = config.get("seed", 0), config.get("patience", 0)
-    for name, value, low in (
-        ("seed", seed, 0),
-        ("patience", patience, 0),
-        ("epochs", config["trainer"].get("max_epochs"), 1),
+    for name, value, low, bits in (
+        ("seed", seed, 0, 64),
+        ("patience", patience, 0, 32),
+        ("epochs", config["trainer"].get("max_epochs"), 1, 32),
     ):
-        if value is None:
+        if value is None and name == "epochs":  # those of the task
             continue
         if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(f"'{name}' must be an int (got {value!r})")
-        if not low <= value < 2**63:
-            raise ValueError(f"'{name}' must be at least {low} and an int64 (got {value!r})")
+        if not low <= value < 2 ** (bits - 1):
+            raise ValueError(f"'{name}' must be at least {low} and an int{bits} (got {value!r})")
     cls = task_class(config["task"])
     if config["task"] in TASKS:
         sizes = dict.fromkeys(GIVEN & parameters(cls), 2)

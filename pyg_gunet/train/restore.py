@@ -37,6 +37,8 @@ def load_run(ckpt: PathLike, *, device: str = "cpu", **changes: Any) -> tuple[Li
     checkpoint = read_checkpoint(path, "ckpt")
     config = checkpoint["run"]["config"]
     source = changes.get("dataset", config["data"].get("dataset", "bunny"))
+    if source is None:
+        raise ValueError("'dataset' must be given: the checkpoint was trained on an object")
     check_dataset(source)
     name, other = config["datamodule"], "dataset" in changes
     if other:  # what was said of the old data set says nothing of this one
@@ -50,8 +52,6 @@ def load_run(ckpt: PathLike, *, device: str = "cpu", **changes: Any) -> tuple[Li
     if other:
         kept.pop("options", None)
     options = {**kept, "seed": config.get("seed", 0), **changes}
-    if options.get("dataset") is None:
-        raise ValueError("'dataset' must be given: the checkpoint was trained on an object")
     data: Any = data_class(**options)
     data.read()
     if other and name == "OneGraph" and not data.one_graph:

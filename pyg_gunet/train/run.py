@@ -49,7 +49,7 @@ from pyg_gunet.train.restore import (
     load_weights,
     read_checkpoint,
 )
-from pyg_gunet.validate import check_bool, check_positive_int
+from pyg_gunet.validate import check_bool
 
 FREE = (
     *("root", "max_epochs", "accelerator", "devices", "num_nodes", "strategy", "precision"),
@@ -121,10 +121,6 @@ def fit(
         raise TypeError(f"'model' must be a str or a LightningModule (got {model!r:.80})")
     dataset = os.fspath(dataset) if isinstance(dataset, os.PathLike) else dataset
     check_dataset(dataset)
-    check_positive_int(seed, "seed", 0, 2**63 - 1)
-    check_positive_int(patience, "patience", 0)
-    if options.get("epochs") is not None:
-        check_positive_int(options["epochs"], "epochs")
     task = model if isinstance(model, str) else configs_path(type(model))
     made = dataset if isinstance(dataset, LightningDataModule) else None
     base: Config = {"task": task, "seed": seed, "patience": patience}

@@ -92,8 +92,8 @@ class CoarsenedData(Data):
 
 class Coarsen(BaseTransform):
     r"""Makes the levels of a Graph U-Net once, from the graph alone, and stores them in a
-    :class:`CoarsenedData`, which PyG's :class:`DataLoader` batches. A training step then selects,
-    multiplies and sorts nothing.
+    :class:`CoarsenedData`, which PyG's :class:`DataLoader` batches. A training step then selects
+    and multiplies nothing; GCN propagation (`conv` None) still stores each level's edges by row.
 
     Nodes are selected by :func:`~pyg_gunet.functional.spread.spread` in one quantile; what the
     graph does not tell apart goes by number. A model takes the levels in the place of its own
