@@ -56,7 +56,8 @@ def curve(folder: Path, history: list[dict[str, float]], best_epoch: int | None)
             axes.axvline(best_epoch, color="0.5", lw=1, ls="--", label=f"best: {best_epoch}")
         axes.set(xlabel="epoch", ylabel=label)
         axes.grid(alpha=0.3)
-        axes.legend()
+        if axes.lines:
+            axes.legend()
     return _saved(figure, folder, "loss")
 
 

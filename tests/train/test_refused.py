@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from pytorch_lightning import LightningModule
+from torch_geometric.data import Data
 
 from pyg_gunet import cli
 from pyg_gunet.data.readers import read_mesh
@@ -38,6 +39,9 @@ def test_data_modules():
         OneGraph("ring", options=3)
     with pytest.raises(ValueError, match=r"'dataset' must be one graph \(got 20\)"):
         OneGraph(make_graphs()).setup()
+    for graphs in ([], [Data(x=torch.rand(3, 2))]):
+        with pytest.raises(ValueError, match="'dataset' must hold graphs with edges"):
+            OneGraph(graphs).setup()
 
 
 def test_embeddings_that_a_task_has_not(tmp_path):
