@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from torch_geometric.nn import GATv2Conv
 
 from pyg_gunet import (
     GPool,
@@ -252,6 +253,12 @@ def test_devices_are_compared():
     elsewhere = torch.zeros(2, 1, dtype=torch.long, device="meta")
     with validation(False), pytest.raises(ValueError, match="'edge_index' must hold data"):
         GPool(2)(torch.ones(3, 2), elsewhere)
+    model = GraphUNet(
+        2, 4, 1, depth=1, connect="induced", conv=lambda i, o: GATv2Conv(i, o, edge_dim=1)
+    )
+    edge_index, edge_attr = torch.tensor([[0, 1], [1, 0]]), torch.ones(2, 1, device="meta")
+    with pytest.raises(ValueError, match="'edge_attr' must be on the device of 'x', cpu .got meta"):
+        model(torch.ones(2, 2), edge_index, edge_attr=edge_attr)
 
 
 def test_functions_check_by_themselves():

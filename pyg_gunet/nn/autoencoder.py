@@ -12,9 +12,9 @@ from torch_geometric.utils import batched_negative_sampling
 
 from pyg_gunet.graph.graph import Graph
 from pyg_gunet.graph.level import Hierarchy
-from pyg_gunet.nn.base import LevelModel, MakePool, Ratios
+from pyg_gunet.nn.base import LevelModel, MakePool
 from pyg_gunet.nn.conv import explained
-from pyg_gunet.nn.parts import MakeConv, MakeNorm, apply_norm, make_conv, make_norm
+from pyg_gunet.nn.parts import MakeConv, MakeNorm, Ratios, apply_norm, make_conv, make_norm
 from pyg_gunet.validate import (
     check_batch,
     check_batch_size,
@@ -210,7 +210,7 @@ class GraphUNetAutoEncoder(LevelModel):
             edge_weight (Tensor, optional): Edge weights, [E], floating point.
                 (default: None, all ones)
         """
-        with outermost() as values, explained(self, edge_index, edge_weight) as edge_weight:
+        with outermost() as values, explained(self, edge_weight) as edge_weight:
             hierarchy = self.open(x, edge_index, batch, edge_weight, None, None, values)
             held = x
             for i in range(self.depth + 1):

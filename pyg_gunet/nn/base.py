@@ -17,7 +17,7 @@ from pyg_gunet.graph.inputs import as_edges
 from pyg_gunet.graph.level import Hierarchy, Level
 from pyg_gunet.graph.walk import Walk, check_weights
 from pyg_gunet.nn.conv import UNetConv, takes
-from pyg_gunet.nn.parts import check_dropout, made_by, make_act
+from pyg_gunet.nn.parts import Ratios, check_dropout, check_pool_ratios, made_by, make_act
 from pyg_gunet.nn.pool import GPool, GUnpool
 from pyg_gunet.nn.select import GPoolSelect
 from pyg_gunet.validate import (
@@ -32,17 +32,14 @@ from pyg_gunet.validate import (
     check_memory,
     check_num_nodes,
     check_positive_int,
-    check_ratio,
     check_same_device,
     check_tensor,
     outermost,
 )
 
-MAX_DEPTH = 1024  # beyond it a typing error, which would take hours to build
 CONNECTIONS = ("induced", "two_hop", "contract", "walk", "sampled")
 STORED = ("induced", "two_hop", "contract")  # what an `Adjacency` pools by
 
-Ratios = float | int | list[float | int]
 MakePool = Callable[[int, float | int], GPool] | None
 
 
@@ -202,7 +199,14 @@ class LevelModel(torch.nn.Module):
                 edge_index, edge_weight, x.size(0), weighted=self.weighted
             )
             check_batch(batch, x.size(0), values)
-            check_same_device(x, "x", edge_index=edge_index, batch=batch, edge_weight=edge_weight)
+            check_same_device(
+                x,
+                "x",
+                edge_index=edge_index,
+                batch=batch,
+                edge_weight=edge_weight,
+                edge_attr=edge_attr,
+            )
             self._check_edges(edge_index, edge_weight, edge_attr, x.size(0), values)
             graph = self._graph(edge_index, edge_weight, edge_attr, x.size(0), x.dtype)
             if isinstance(graph, Edges) and values and edge_weight is not None:
@@ -276,7 +280,10 @@ class LevelModel(torch.nn.Module):
         """A prepared graph or hierarchy in place of edges."""
         for name, value in (("edge_weight", edge_weight), ("edge_attr", edge_attr)):
             if value is not None:
-                raise ValueError(f"'{name}' must be None with a prepared graph (got a tensor)")
+                raise ValueError(
+                    f"'{name}' must be None with a prepared graph, and so must an explainer's mask "
+                    "(got a tensor)"
+                )
         if graph.num_nodes != x.size(0):
             raise ValueError(
                 f"'edge_index' was prepared for {graph.num_nodes} nodes "
@@ -400,20 +407,3 @@ def check_pool(pool: Any, channels: int, name: str) -> GPool:
     if pool.in_channels != channels:
         raise ValueError(f"'{name}' must take {channels} channels (got {pool.in_channels})")
     return pool
-
-
-def check_pool_ratios(pool_ratios: Any, depth: int) -> list[float | int]:
-    """One ratio per level, from one ratio or a list of them."""
-    check_positive_int(depth, "depth", maximum=MAX_DEPTH)
-    if isinstance(pool_ratios, (list, tuple)):
-        if len(pool_ratios) != depth:
-            raise ValueError(
-                f"'pool_ratios' must hold one ratio per level, {depth} of them "
-                f"(got {list(pool_ratios)!r})"
-            )
-        ratios = list(pool_ratios)
-    else:
-        ratios = [pool_ratios] * depth
-    for ratio in ratios:
-        check_ratio(ratio, "pool_ratios")
-    return ratios

@@ -75,17 +75,13 @@ def watched(conv: MessagePassing) -> bool:
 
 
 @contextmanager
-def explained(
-    model: torch.nn.Module, edge_index: Any, edge_weight: Tensor | None
-) -> Iterator[Tensor | None]:
+def explained(model: torch.nn.Module, edge_weight: Tensor | None) -> Iterator[Tensor | None]:
     """The weights of the edges, times the mask [E] that :mod:`torch_geometric.explain` has set on a
     model's convolutions.
 
     A pooled level has other edges than the mask, so it multiplies the weights of the input's edges,
-    once, and everything follows from these; meanwhile the convolutions mask nothing.
-
-    Raises:
-        ValueError: If `edge_index` is a prepared graph, whose weights are fixed.
+    once, and everything follows from these; meanwhile the convolutions mask nothing. A prepared
+    graph, whose weights are fixed, refuses them.
     """
     masked = [
         module
@@ -95,11 +91,6 @@ def explained(
     if not masked:
         yield edge_weight
         return
-    if not isinstance(edge_index, Tensor):
-        raise ValueError(
-            "'edge_index' must be edges [2, E] where an explainer masks them "
-            f"(got {type(edge_index).__name__})"
-        )
     mask = masked[0]._edge_mask
     mask = mask.sigmoid() if masked[0]._apply_sigmoid else mask
     try:

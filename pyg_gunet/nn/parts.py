@@ -11,7 +11,11 @@ from torch_geometric.nn import GraphSizeNorm
 from torch_geometric.nn.resolver import activation_resolver, normalization_resolver
 
 from pyg_gunet.nn.conv import UNetConv, takes
-from pyg_gunet.validate import check_number
+from pyg_gunet.validate import check_number, check_positive_int, check_ratio
+
+MAX_DEPTH = 1024  # beyond it a typing error, which would take hours to build
+
+Ratios = float | int | list[float | int]
 
 MakeConv = Callable[[int, int], torch.nn.Module] | None
 MakeNorm = str | Callable[[int], torch.nn.Module] | None
@@ -88,3 +92,20 @@ def apply_norm(
     if batch_size is not None and takes(norm, "batch_size"):
         options["batch_size"] = batch_size
     return norm(x, **options)
+
+
+def check_pool_ratios(pool_ratios: Any, depth: int) -> list[float | int]:
+    """One ratio per level, from one ratio or a list of them."""
+    check_positive_int(depth, "depth", maximum=MAX_DEPTH)
+    if isinstance(pool_ratios, (list, tuple)):
+        if len(pool_ratios) != depth:
+            raise ValueError(
+                f"'pool_ratios' must hold one ratio per level, {depth} of them "
+                f"(got {list(pool_ratios)!r})"
+            )
+        ratios = list(pool_ratios)
+    else:
+        ratios = [pool_ratios] * depth
+    for ratio in ratios:
+        check_ratio(ratio, "pool_ratios")
+    return ratios

@@ -10,9 +10,8 @@ from torch_geometric.nn import Linear
 
 from pyg_gunet.graph.graph import Graph
 from pyg_gunet.graph.level import Hierarchy
-from pyg_gunet.nn.base import Ratios
 from pyg_gunet.nn.conv import explained
-from pyg_gunet.nn.parts import MakeConv, make_conv
+from pyg_gunet.nn.parts import MakeConv, Ratios, make_conv
 from pyg_gunet.nn.unet import GraphUNet
 from pyg_gunet.validate import check_features, check_positive_int, outermost
 
@@ -69,7 +68,7 @@ class OfficialGraphUNet(GraphUNet):
     ) -> tuple[list[Tensor], Hierarchy]:
         r"""As :meth:`GraphUNet.states`."""
         hidden = self.hidden_channels
-        with outermost() as values, explained(self, edge_index, edge_weight) as edge_weight:
+        with outermost() as values, explained(self, edge_weight) as edge_weight:
             hierarchy = self.open(x, edge_index, batch, edge_weight, edge_attr, batch_size, values)
             finest = hierarchy.levels[0]
             stem = self.act(self.convolve(self.stem, x, finest, hidden))
@@ -155,7 +154,7 @@ class MixedGraphUNet(torch.nn.Module):
         r"""The output of every node, [N, out_channels]. Arguments as in
         :meth:`GraphUNet.forward`."""
         net = self.net
-        with outermost() as values, explained(self, edge_index, edge_weight) as edge_weight:
+        with outermost() as values, explained(self, edge_weight) as edge_weight:
             check_features(x, self.in_channels, values)
             x = x_mixed = self.lin(x)
             hierarchy = net.open(x, edge_index, batch, edge_weight, None, None, values)

@@ -12,8 +12,8 @@ from torch import Tensor
 from pyg_gunet.functional.segmentation.count import LABEL_DTYPES
 from pyg_gunet.graph.graph import Graph
 from pyg_gunet.graph.level import Hierarchy, Level
-from pyg_gunet.nn.base import MakePool, Ratios
-from pyg_gunet.nn.parts import MakeConv, MakeNorm, apply_norm, make_norm
+from pyg_gunet.nn.base import MakePool
+from pyg_gunet.nn.parts import MakeConv, MakeNorm, Ratios, apply_norm, make_norm
 from pyg_gunet.nn.unet import GraphUNet
 from pyg_gunet.validate import (
     check_bool,

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from pyg_gunet.graph.graph import Graph
 from pyg_gunet.graph.level import Hierarchy
-from pyg_gunet.nn.base import LevelModel, MakePool, Ratios
+from pyg_gunet.nn.base import LevelModel, MakePool
 from pyg_gunet.nn.conv import explained
-from pyg_gunet.nn.parts import MakeConv, MakeNorm, apply_norm, make_conv, make_norm
+from pyg_gunet.nn.parts import MakeConv, MakeNorm, Ratios, apply_norm, make_conv, make_norm
 from pyg_gunet.validate import check_choice, check_memory, check_positive_int, outermost
 
 
@@ -171,7 +171,7 @@ class GraphUNet(LevelModel):
         at every level, finest first: the output [N, out_channels], then activated ones
         [N_l, hidden_channels], down to the coarsest level's. Arguments as in :meth:`forward`.
         """
-        with outermost() as values, explained(self, edge_index, edge_weight) as edge_weight:
+        with outermost() as values, explained(self, edge_weight) as edge_weight:
             hierarchy = self.open(x, edge_index, batch, edge_weight, edge_attr, batch_size, values)
             x, skips = self.descend(x, hierarchy, batch_size)
             states = [x]

@@ -12,7 +12,7 @@ from torch_geometric.transforms import BaseTransform
 from pyg_gunet.graph.edges import Edges
 from pyg_gunet.graph.level import Hierarchy, Level
 from pyg_gunet.graph.transfer import Transfer
-from pyg_gunet.nn.base import Ratios, check_pool_ratios
+from pyg_gunet.nn.parts import Ratios, check_pool_ratios
 from pyg_gunet.nn.pool import GPool
 from pyg_gunet.validate import (
     check_choice,

@@ -318,7 +318,7 @@ def test_edge_masks_that_cannot_count_are_refused():
     model = unet()
     for conv in convs(model):
         conv.explain, conv._edge_mask = True, torch.ones(EDGES.size(1))
-    with pytest.raises(ValueError, match="where an explainer masks them"):
+    with pytest.raises(ValueError, match="'edge_weight' must be None.*an explainer's mask"):
         model(X, model.prepare(EDGES))
 
 
