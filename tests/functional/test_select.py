@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.nn.pool.select.topk import topk as pyg_topk
 
+from pyg_gunet.functional import select
 from pyg_gunet.functional.select import graph_sizes, num_kept, topk
 
 
@@ -126,6 +127,22 @@ def test_topk_against_brute_force(drawn, ratio):
         assert topk(score, ratio, batch.int()).tolist() == perm.tolist()
         k = num_kept(ratio, torch.bincount(batch))
         assert topk(score, None, batch, k=k).tolist() == perm.tolist()
+
+
+@pytest.mark.parametrize("sizes", [[3, 0, 5, 4], [1, 1, 40, 0, 1, 1], [7]])
+@pytest.mark.parametrize("table", [True, False])
+def test_topk_with_and_without_a_table_of_rows(sizes, table, monkeypatch):
+    # Scores with ties and infinities, which stand before the padding of a table.
+    monkeypatch.setattr(select, "MAX_PADDING", 100 if table else 0)
+    sizes = torch.tensor(sizes)
+    batch = torch.arange(len(sizes)).repeat_interleave(sizes)
+    score = torch.randint(3, (len(batch),)).double().log()
+    k = sizes - (sizes > 1).long()
+    expected = []
+    for graph, count in enumerate(k.tolist()):
+        nodes = (batch == graph).nonzero().view(-1).tolist()
+        expected += sorted(nodes, key=lambda i: (-float(score[i]), i))[:count]
+    assert topk(score, None, batch, k=k).tolist() == expected
 
 
 @settings(max_examples=100)
