@@ -121,8 +121,8 @@ def test_stale_levels_are_refused():
 def test_refusals():
     with pytest.raises(ValueError, match="'connect' must be one of 'contract'"):
         Coarsen(2, connect="walk")
-    with pytest.raises(ValueError, match="'pool_ratios' must hold one ratio per level"):
-        Coarsen(2, [0.5])
+    with pytest.raises(ValueError, match="'pool_ratios' must hold at least one ratio and at most"):
+        Coarsen(2, [0.5, 0.5, 0.5])
     with pytest.raises(ValueError, match="'data' must hold edges and nodes"):
         Coarsen(2)(Data())
     with pytest.raises(TypeError, match="'data' must be a Data"):

@@ -194,8 +194,9 @@ def test_ratios(value, error):
         for ratios in (value, [0.5, value]):
             with pytest.raises(error, match=f"'pool_ratios'.*{shown}"):
                 model(F, 4, 2, depth=2, pool_ratios=ratios)
-    with pytest.raises(ValueError, match=r"'pool_ratios'.*2 of them.*\[0.5\]"):
-        GraphUNet(F, 4, 2, depth=2, pool_ratios=[0.5])
+    for ratios in ([], [0.5, 0.5, 0.5]):
+        with pytest.raises(ValueError, match=r"'pool_ratios' must hold at least one.*2 of them"):
+            GraphUNet(F, 4, 2, depth=2, pool_ratios=ratios)
 
 
 BAD_POOL = [

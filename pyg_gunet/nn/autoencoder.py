@@ -53,7 +53,7 @@ class GraphUNetAutoEncoder(LevelModel):
             (default: None, `hidden_channels`)
         depth (int, optional): Number of poolings. (default: 3)
         pool_ratios (float, int or list, optional): Share or number of nodes that each pooling
-            keeps, see :class:`GPool`. (default: 0.5)
+            keeps, see :class:`GraphUNet`. (default: 0.5)
         select (str, optional): See :class:`GraphUNet`; ``'spread'`` reads the graph alone here
             (``quantiles=1``), so that levels stand still and can be prepared.
             (default: ``'spread'``)

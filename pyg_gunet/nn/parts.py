@@ -95,15 +95,16 @@ def apply_norm(
 
 
 def check_pool_ratios(pool_ratios: Any, depth: int) -> list[float | int]:
-    """One ratio per level, from one ratio or a list of them."""
+    """One ratio per level, from one ratio or a list of them, whose last one stands for all levels
+    below it, as in PyG."""
     check_positive_int(depth, "depth", maximum=MAX_DEPTH)
     if isinstance(pool_ratios, (list, tuple)):
-        if len(pool_ratios) != depth:
+        if not 0 < len(pool_ratios) <= depth:
             raise ValueError(
-                f"'pool_ratios' must hold one ratio per level, {depth} of them "
-                f"(got {list(pool_ratios)!r})"
+                f"'pool_ratios' must hold at least one ratio and at most one per level, {depth} "
+                f"of them (got {list(pool_ratios)!r})"
             )
-        ratios = list(pool_ratios)
+        ratios = [*pool_ratios, *[pool_ratios[-1]] * (depth - len(pool_ratios))]
     else:
         ratios = [pool_ratios] * depth
     for ratio in ratios:

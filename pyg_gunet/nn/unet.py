@@ -30,7 +30,8 @@ class GraphUNet(LevelModel):
         out_channels (int): Size of each output sample.
         depth (int): Number of poolings.
         pool_ratios (float, int or list, optional): Share (float) or number (int) of nodes that each
-            pooling keeps, see :class:`GPool`. (default: 0.5)
+            pooling keeps, see :class:`GPool`; the last of a short list stands for all levels below
+            it. (default: 0.5)
         sum_res (bool, optional): Whether skip connections are added (True) or concatenated (False);
             None leaves them out. (default: True)
         act (str or callable, optional): The nonlinearity. (default: ``'relu'``)

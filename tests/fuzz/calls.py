@@ -65,7 +65,10 @@ UNET: dict[str, tuple[Any, Any]] = {
     "in_channels": (F, channels),
     "hidden_channels": (4, ints(1, extra=(10**9,))),
     "depth": (2, ints(1, extra=(10**6,))),
-    "pool_ratios": (0.5, anything(*[[0.5, b] for b in (0, 1.5, "x", None)], [0.5], [], "ab", 0)),
+    "pool_ratios": (
+        0.5,
+        anything(*[[0.5, b] for b in (0, 1.5, "x", None)], [0.5] * 9, [], "ab", 0),
+    ),
     "act": ("relu", anything(None, "", "no such act", 3, [], b"relu")),
     "conv": (None, callables),
     "select": ("topk", choices()),

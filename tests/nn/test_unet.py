@@ -95,7 +95,9 @@ def test_equals_pyg_with_the_same_seed():
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
-@pytest.mark.parametrize("args", [(4, 8, 2, 3), (4, 8, 2, 2, [0.5, 0.25], False)])
+@pytest.mark.parametrize(
+    "args", [(4, 8, 2, 3), (4, 8, 2, 2, [0.5, 0.25], False), (4, 8, 2, 3, [0.7, 0.5])]
+)
 def test_repr_is_pygs(args):
     assert repr(GraphUNet(*args)) == repr(pyg.GraphUNet(*args))
 
