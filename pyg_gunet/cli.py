@@ -36,7 +36,9 @@ COMMANDS = {
     "test": "print the figures of a checkpoint (evaluate is the same)",
     "predict": "write what a checkpoint says of data, with or without labels",
     "embed": "write embeddings of data, and a picture of them",
+    "completion": "print what a shell completes commands and options by",
 }
+SHELLS = ("bash", "zsh", "tcsh")
 INTERRUPTED = 130
 
 
@@ -80,6 +82,9 @@ def build_parser() -> argparse.ArgumentParser:
             help="import a module first: a checkpoint may then name its classes")  # fmt: skip
         if name == "fit":
             _add_fit(add)
+            continue
+        if name == "completion":
+            add("shell", choices=SHELLS, help='as in: eval "$(pyg-gunet completion bash)"')
             continue
         add("ckpt", metavar="CKPT", nargs="?", help="a checkpoint of fit, or a run's folder")
         if name in ("test", "validate"):
@@ -167,6 +172,14 @@ def _run(args: argparse.Namespace, rest: list[str]) -> int:
         importlib.import_module(module)
     if args.command == "fit":
         return _fit(args, rest)
+    if args.command == "completion":
+        import shtab
+
+        _changes(rest)  # takes none
+        parser = build_parser()
+        _add_options(_command(parser, "fit"), "autoencode", "OneGraph")
+        print(shtab.complete(parser, args.shell))
+        return 0
     changes = _changes(rest)
     if args.ckpt is None:
         raise ValueError("'CKPT' must name a checkpoint or a run's folder (got none)")
@@ -213,19 +226,26 @@ def _changes(rest: list[str]) -> dict[str, Any]:
     return changes
 
 
-def _help(args: argparse.Namespace, rest: list[str]) -> None:
-    parser = build_parser()
+def _command(parser: argparse.ArgumentParser, name: str) -> argparse.ArgumentParser:
     subparsers: Any = parser._subparsers
-    command = subparsers._group_actions[0].choices[args.command]
-    if args.command == "fit":
-        import yaml
+    return subparsers._group_actions[0].choices[name]
 
+
+def _add_options(command: argparse.ArgumentParser, task: str, datamodule: str) -> None:
+    import yaml
+
+    path = Path(__file__).parent / "configs" / f"{task}.yaml"
+    shipped = yaml.safe_load(path.read_text()) if path.is_file() else {}
+    options.add_help(command, task, datamodule, shipped or {})
+
+
+def _help(args: argparse.Namespace, rest: list[str]) -> None:
+    command = _command(build_parser(), args.command)
+    if args.command == "fit":
         task, datamodule = args.task or "autoencode", args.datamodule or "OneGraph"
         if task in ("classify_graphs", "segment") and args.datamodule is None:
             datamodule = "Images" if task == "segment" else "Graphs"
-        path = Path(__file__).parent / "configs" / f"{task}.yaml"
-        shipped = yaml.safe_load(path.read_text()) if path.is_file() else {}
-        options.add_help(command, task, datamodule, shipped or {})
+        _add_options(command, task, datamodule)
     command.print_help()
 
 
