@@ -84,7 +84,12 @@ def build_parser() -> argparse.ArgumentParser:
             _add_fit(add)
             continue
         if name == "completion":
-            add("shell", choices=SHELLS, help='as in: eval "$(pyg-gunet completion bash)"')
+            add(
+                "shell",
+                nargs="?",
+                choices=SHELLS,
+                help='as in: eval "$(pyg-gunet completion bash)"',
+            )
             continue
         add("ckpt", metavar="CKPT", nargs="?", help="a checkpoint of fit, or a run's folder")
         if name in ("test", "validate"):
@@ -176,6 +181,8 @@ def _run(args: argparse.Namespace, rest: list[str]) -> int:
         import shtab
 
         _changes(rest)  # takes none
+        if args.shell is None:
+            raise ValueError(f"'shell' must be one of {', '.join(SHELLS)} (got none)")
         parser = build_parser()
         _add_options(_command(parser, "fit"), "autoencode", "OneGraph")
         print(shtab.complete(parser, args.shell))

@@ -32,5 +32,7 @@ def test_a_script_names_every_command(shell, capsys):
 def test_refusals(capsys):
     assert cli.main(["completion", "bash", "--stray"]) == 2
     assert "unrecognized argument '--stray'" in capsys.readouterr().err
+    assert cli.main(["completion"]) == 2
+    assert "'shell' must be one of bash, zsh, tcsh" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main(["completion", "fish"])
