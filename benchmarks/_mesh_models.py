@@ -148,9 +148,10 @@ class System(NamedTuple):
     peer: bool = False  # whether it needs torch-geometric-pool
 
 
-def _ours_system(words: Words, depth: int, ratio: float) -> System:
+def _ours_system(words: Words, depth: int, ratio: float, multiplier: float = 1.0) -> System:
+    more = (depth, ratio, words, sage, multiplier)
     return System(
-        lambda i, h, o: OwnGraph(_ours.unet(i, h, o, depth, ratio, words, sage), _ours.graph),
+        lambda i, h, o: OwnGraph(_ours.unet(i, h, o, *more), _ours.graph),
         lambda mesh: _ours.prepared(mesh, depth, ratio, words),
     )
 
@@ -187,6 +188,7 @@ SYSTEMS: dict[str, System] = {
     "tgp NDP U-Net": _fixed(lambda: from_tgp("ndp"), 5, peer=True),
     **{name: _ours_system(words, 5, 0.5) for name, words in LADDER.items()},
     "ours: quarter": _ours_system(Words(), 4, 0.25),
+    "ours: quarter, gate twice": _ours_system(Words(), 4, 0.25, 2.0),
 }
 
 

@@ -4,13 +4,14 @@ out. Levels that hang on the graph alone are made once per graph."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from pyg_gunet import GraphUNet, GraphUNetAutoEncoder
+from pyg_gunet import GPool, GraphUNet, GraphUNetAutoEncoder
 from pyg_gunet.transforms import Coarsen
 
 
@@ -25,10 +26,23 @@ Conv = Callable[[int, int], torch.nn.Module]
 
 
 def unet(
-    inputs: int, hidden: int, outputs: int, depth: int, ratio: float, words: Words, conv: Conv
+    inputs: int,
+    hidden: int,
+    outputs: int,
+    depth: int,
+    ratio: float,
+    words: Words,
+    conv: Conv,
+    multiplier: float = 1.0,
 ) -> torch.nn.Module:
-    """Called as ``model(x, graph(batch), batch.batch)``."""
-    return GraphUNet(inputs, hidden, outputs, depth, ratio, conv=conv, **words._asdict())
+    """Called as ``model(x, graph(batch), batch.batch)``. With a `multiplier` of 2 the gate, a
+    sigmoid, is about one at the start and the way down as strong as the skip connections."""
+    own = {} if multiplier == 1.0 else {"pool": partial(_pool, words, multiplier)}
+    return GraphUNet(inputs, hidden, outputs, depth, ratio, conv=conv, **words._asdict(), **own)
+
+
+def _pool(words: Words, multiplier: float, channels: int, ratio: float) -> GPool:
+    return GPool(channels, ratio, **dict(zip(words._fields[:3], words)), multiplier=multiplier)
 
 
 def auto_encoder(
