@@ -15,7 +15,8 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.utils import sort_edge_index
 
-from pyg_gunet.data.readers import READERS, Graph, decoded, read_edges, read_mesh, read_saved
+from pyg_gunet.data.meshes import FIELDS, SURFACES, read_mesh
+from pyg_gunet.data.readers import READERS, Graph, decoded, read_edges, read_saved
 from pyg_gunet.data.tables import NUMBER, read_table, typed
 from pyg_gunet.files import check_path, first_line
 from pyg_gunet.validate import check_bool, check_choice, check_positive_int
@@ -23,8 +24,7 @@ from pyg_gunet.validate import check_bool, check_choice, check_positive_int
 if TYPE_CHECKING:
     import pandas as pd
 
-MESHES = (".obj", ".ply", ".stl", ".off")
-SUFFIXES = (*READERS, *MESHES, ".pt")
+SUFFIXES = (*READERS, *SURFACES, *FIELDS, ".pt")
 MAX_BYTES = 256 * 2**20  # networkx needs some 25 bytes of memory per byte of such a file
 _IDS = ("id", "node", "node_id", "name")  # how a table of nodes calls the first of its columns
 # What a node is called, by whichever program, is no feature, unless asked for.
@@ -72,6 +72,7 @@ def read_graphs(
                                                  graph, any other square one is directed
     .csv, .tsv, .txt, .edgelist, .edges, out.*   a table of edges, see below
     .obj, .ply, .stl, .off                       a mesh: `x` and `pos` are the vertices
+    .vtk, .vtu, .msh                             a mesh, `x` its fields at the vertices if any
     .pt                                          what :func:`torch.save` wrote of a `Data`, of
                                                  several, or of a dict of tensors
     ============================================ ==================================================

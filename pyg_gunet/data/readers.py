@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.parsers import expat
 
-import torch
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
-from torch_geometric.utils import to_undirected
 
 from pyg_gunet.data.tables import end_columns, read_table, typed
-from pyg_gunet.files import first_line, read_torch, safe_graphs
+from pyg_gunet.files import read_torch, safe_graphs
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -210,23 +208,6 @@ def read_edges(content: bytes, header: bool | None = None) -> Iterable[Graph]:
     index = pd.unique(edges[["source", "target"]].to_numpy().ravel())
     directed = None if konect is None else konect[1] == "asym"
     return [Graph(pd.DataFrame(index=index), edges, directed, simple=True)]
-
-
-def read_mesh(path: Path) -> Data:
-    """The vertices, and the edges of the triangles, of a mesh."""
-    import trimesh
-
-    try:
-        mesh: Any = trimesh.load(path, force="mesh", merge_tex=True, merge_norm=True)
-    except Exception as error:  # each format has its own
-        raise ValueError(f"cannot read '{path}' as a mesh: {first_line(error)}") from error
-    if not isinstance(mesh, trimesh.Trimesh) or not len(mesh.faces):
-        raise ValueError(f"'{path}' holds no triangle")
-    pos = torch.tensor(mesh.vertices, dtype=torch.float32)
-    if not bool(pos.isfinite().all()):
-        raise ValueError(f"'{path}' holds a vertex that is not finite")
-    edges = torch.tensor(mesh.edges_unique, dtype=torch.long).t()
-    return Data(x=pos, pos=pos.clone(), edge_index=to_undirected(edges, num_nodes=len(pos)))
 
 
 def read_saved(path: Path) -> list[Data]:

@@ -503,20 +503,6 @@ def test_other_bad_paths_and_options_are_refused(tmp_path, write):
 TETRAHEDRON = "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 2 3\nf 1 2 4\nf 1 3 4\nf 2 3 4\n"
 
 
-@pytest.mark.parametrize("kind", ["obj", "ply", "stl", "off"])
-def test_meshes(tmp_path, write, kind):
-    trimesh = pytest.importorskip("trimesh", reason="needs trimesh")
-    path = write("a.obj", TETRAHEDRON)
-    if kind != "obj":
-        path = tmp_path / f"a.{kind}"
-        trimesh.load(tmp_path / "a.obj").export(path)
-    data = load(path)[0]
-    assert data.x.sort(0).values.tolist() == [[0, 0, 0], [0, 0, 0], [0, 0, 0], [1, 1, 1]]
-    assert data.pos.equal(data.x)
-    assert data.num_edges == 12
-    assert is_undirected(data.edge_index)
-
-
 def test_saved_graphs(tmp_path):
     graphs = [Data(x=torch.ones(n, 2), edge_index=torch.tensor([[0], [1]])) for n in (2, 3)]
     torch.save(graphs[0], tmp_path / "one.pt")

@@ -10,7 +10,7 @@ from pytorch_lightning import LightningModule
 from torch_geometric.data import Data
 
 from pyg_gunet import cli
-from pyg_gunet.data.readers import read_mesh
+from pyg_gunet.data.meshes import read_mesh
 from pyg_gunet.train import OneGraph, embed, evaluate, fit, load_run, predict
 from pyg_gunet.train.launch import run_trainer
 from pyg_gunet.train.restore import load_weights
