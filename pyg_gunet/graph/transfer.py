@@ -17,7 +17,7 @@ from torch_geometric.utils import cumsum
 from pyg_gunet.graph.graph import lasting, moved
 from pyg_gunet.graph.inputs import both_ways
 from pyg_gunet.graph.sparse import csr
-from pyg_gunet.graph.sparse.product import check_entries
+from pyg_gunet.graph.sparse.product import check_entries, count_products, multiply
 from pyg_gunet.graph.sparse.spmm import SparseBlock, apply_map
 
 TIE = 1e-6  # shares this close, relative to the largest, differ by rounding
@@ -81,6 +81,9 @@ class Transfer:
                 open_ = (~reached[target]).nonzero().view(-1)
                 source, target, weight = source[open_], target[open_], weight[open_]
             row, col, share = (torch.cat(column) for column in zip(*parts))
+            if not learned:  # a pass over the rows, no sort
+                by_row = csr.to_coo(csr.build(row, col, share, num_nodes, size))
+                return cls(perm, num_nodes, *by_row)
             order = torch.sort(row, stable=True).indices
             return cls(perm, num_nodes, row[order], col[order], share[order])
 
@@ -160,6 +163,13 @@ def _average(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The rows of the next ring, `target`, from those of the last one, `inner`, by row."""
     row, col, share = inner
+    if not weight.requires_grad:
+        left = csr.build(target, source, weight, num_nodes)
+        right = csr.build(row, col, share, num_nodes, size)
+        products = count_products(left, right)
+        check_entries(products, num_nodes, source.device)
+        row, col, share = csr.to_coo(csr.sort_columns(multiply(left, right, products)))
+        return row, col, share / share.new_zeros(num_nodes).index_add(0, row, share)[row]
     order = torch.sort(row, stable=True).indices
     pointer = cumsum(torch.bincount(row, minlength=num_nodes))
     first, count = pointer[source], pointer.diff()[source]
@@ -169,19 +179,12 @@ def _average(
     edge = edge.repeat_interleave(count, output_size=total)
     nth = torch.arange(total, device=source.device) - cumsum(count)[edge]
     entry = order[first[edge] + nth]
-    row, col, share = _summed(target[edge], col[entry], weight[edge] * share[entry], size)
+    value = weight[edge] * share[entry]
+    key, place = (target[edge] * size + col[entry]).unique(return_inverse=True)
+    share = value.new_zeros(key.size(0)).index_add(0, place, value)
+    row, col = key.div(size, rounding_mode="floor"), key % size
     mass = share.new_zeros(num_nodes).index_add(0, row, share)
     return row, col, share / mass[row]
-
-
-def _summed(row: Tensor, col: Tensor, value: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Every entry once, by row; its value the sum of all with its place."""
-    if value.requires_grad:
-        key, place = (row * size + col).unique(return_inverse=True)
-        total = value.new_zeros(key.size(0)).index_add(0, place, value)
-        return key.div(size, rounding_mode="floor"), key % size, total
-    rows = int(row.max()) + 1 if row.numel() else 0
-    return csr.to_coo(csr.build(row, col, value, rows, size))
 
 
 def contracted(
