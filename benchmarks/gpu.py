@@ -296,7 +296,8 @@ def run_part(name: str, args: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, __file__, "--part", name, "--device", args.device]
     command += ["--repeats", str(args.repeats)] + (["--quick"] if args.quick else [])
     start, limit = time.perf_counter(), LIMIT.get(name, 150)
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    ours = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, ours))}
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=limit, check=False, env=env
