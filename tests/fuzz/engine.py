@@ -45,9 +45,9 @@ class Report:
 
     Attributes:
         tried: How many there were.
-        refused: How many ended in an error that names an argument.
+        refused: How many ended in an error that names the malformed argument.
         accepted: Those that gave a result.
-        unnamed: Those whose error does not name an argument.
+        unnamed: Those whose error does not name it.
         other: Those that ended in another error than ValueError, TypeError and IndexError.
     """
 
@@ -90,9 +90,8 @@ def run(calls: list[Call], seed: int = 0, share: float = 1.0) -> Report:
                 warnings.simplefilter("ignore")
                 call.make()(**arguments)
         except (ValueError, TypeError, IndexError, *call.errors) as error:
-            # Of arguments that do not fit each other, either may be named.
             text = str(error).replace("`", "'")  # torchmetrics quotes so
-            if any(f"'{one}'" in text for one in (*arguments, *call.parts)):
+            if any(f"'{one}'" in text for one in (name, *call.parts)):
                 report.refused += 1
             else:
                 report.unnamed.append(f"{label}: {type(error).__name__}: {str(error)[:150]}")
