@@ -155,13 +155,25 @@ def silence() -> Iterator[None]:
 
 
 def run_trainer(
-    trainer: Trainer, model: Any, data: Any, resume: Path | None, interrupt: Interrupt
+    trainer: Trainer,
+    model: Any,
+    data: Any,
+    folder: Path,
+    resume: Path | None,
+    interrupt: Interrupt,
 ) -> None:
     grouped = _group_size() > 0
     with silence():
         try:
             path = None if resume is None else str(resume)
             trainer.fit(model, datamodule=data, ckpt_path=path, weights_only=True)
+        except RuntimeError as error:
+            if _group_size() < 2 or not any(word in str(error) for word in ("gloo", "NCCL")):
+                raise
+            raise RuntimeError(
+                "another process of the run has ended, and this one with it; to go on from the "
+                f"last checkpoint, resume '{folder}' ({str(error).splitlines()[0]})"
+            ) from error
         except SystemExit as error:  # Lightning's own answer to a KeyboardInterrupt
             if interrupt.signal:
                 raise KeyboardInterrupt from error
