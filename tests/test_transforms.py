@@ -89,7 +89,7 @@ class TestGrid:
         assert time.process_time() - begin < 2.0
         assert data.num_edges == 2 * (2 * 1024 * 1023 + 2 * 1023 * 1023)
 
-    def test_errors(self):
+    def test_to_grid_refuses_by_name(self):
         with pytest.raises(ValueError, match="'connectivity'.*6"):
             ToGrid(6)
         with pytest.raises(TypeError, match="'img'.*ndarray"):
@@ -164,7 +164,7 @@ class TestSuperpixels:
         assert other.shape == (30, 30)
         assert one[:, :20].equal(other[:, :20])
 
-    def test_errors(self):
+    def test_superpixels_refuse_by_name(self):
         with pytest.raises(ValueError, match="'n_segments'.*0"):
             ToSuperpixels(0)
         with pytest.raises(TypeError, match="'img'.*uint8"):
@@ -254,7 +254,7 @@ class TestBorderWeight:
         BorderWeight()(data)
         assert "border_weight" not in data
 
-    def test_errors(self):
+    def test_border_weight_refuses_by_name(self):
         data = self.data()
         with pytest.raises(ValueError, match="'y' or 'instance'"):
             BorderWeight()(Data(x=torch.rand(3, 1)))
