@@ -281,3 +281,30 @@ class TestBorderWeight:
         assert repr(BorderWeight()) == "BorderWeight(w0=10.0, sigma=5.0)"
         assert repr(ToGrid(4)) == "ToGrid(connectivity=4)"
         assert repr(ToSuperpixels(75)) == "ToSuperpixels(n_segments=75)"
+
+
+def from_another_image() -> None:
+    data = ToGrid()(torch.rand(1, 2, 3))
+    data.image_size = torch.tensor([[3, 3]])
+    to_label_image(torch.arange(6), data)
+
+
+CALLS = {
+    "class_weight": (
+        lambda: BorderWeight(class_weight=["a"]),
+        TypeError,
+        r"'class_weight'.*\['a'\]",
+    ),
+    "edge_length": (lambda: BorderWeight(edge_length=3), TypeError, "'edge_length'.*3"),
+    "data": (lambda: BorderWeight()(3), TypeError, "'data'.*int"),
+    "data of an image": (lambda: to_label_image(torch.zeros(2), 3), TypeError, "'data'.*int"),
+    "slic": (lambda: ToSuperpixels(9, sharpness=1), TypeError, "'sharpness'.*slic"),
+    "another image": (from_another_image, ValueError, "'label' must have 9 rows.*6"),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_transform_refuses_by_name(name):
+    call, error, match = CALLS[name]
+    with pytest.raises(error, match=match):
+        call()

@@ -59,8 +59,13 @@ def processes(config: Config) -> int:
 
 
 def check_sharing(config: Config, data: Any, loader: Any) -> None:
-    """Whether the data can be shared out among the processes."""
-    world = processes(config)
+    """Whether the data can be shared out among the processes, and whether they can meet."""
+    world, hosts = processes(config), config["trainer"].get("num_nodes") or 1
+    if hosts > 1 and not {"MASTER_ADDR", "SLURM_JOB_ID"} & set(os.environ):
+        raise ValueError(
+            f"'hosts' needs torchrun on each, or MASTER_ADDR and NODE_RANK (got {hosts} without); "
+            "1 goes on with a run on one"
+        )
     if world == 1 or not isinstance(data, GraphData):
         return
     if not isinstance(getattr(loader, "batch_sampler", None), SharedBatches):

@@ -14,6 +14,15 @@ from typing import Any
 from tests.fuzz.values import Kind
 
 SECONDS = 20  # that a refusal may take
+FIT = (
+    "a row more",
+    "a row less",
+    "thrice the rows",
+    "a column more",
+    "a column less",
+    "transposed",
+)
+SIZES = ("num_nodes", "num_classes")
 
 
 @dataclass(frozen=True)
@@ -91,7 +100,9 @@ def run(calls: list[Call], seed: int = 0, share: float = 1.0) -> Report:
                 call.make()(**arguments)
         except (ValueError, TypeError, IndexError, *call.errors) as error:
             text = str(error).replace("`", "'")  # torchmetrics quotes so
-            if any(f"'{one}'" in text for one in (name, *call.parts)):
+            # A size of its own that does not fit another argument's: either may be named.
+            named = arguments if what in FIT or name in SIZES else (name,)
+            if any(f"'{one}'" in text for one in (*named, *call.parts)):
                 report.refused += 1
             else:
                 report.unnamed.append(f"{label}: {type(error).__name__}: {str(error)[:150]}")

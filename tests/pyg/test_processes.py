@@ -105,9 +105,12 @@ def test_torchrun_sets_the_number_of_processes(monkeypatch):
         ({"dataset": "ring"}, "'devices' cannot share one graph: 'loader' must be random"),
         ({"batch_size": 1}, "'batch_size' must be at least the number of processes, 2"),
         ({"devices": 1, "hosts": 7}, "number of processes, 7 .got 6"),
+        ({"devices": 1, "hosts": 2}, "'hosts' needs torchrun on each, .*got 2"),
     ],
 )
-def test_what_cannot_be_shared_is_refused(tmp_path, changes, match):
+def test_what_cannot_be_shared_is_refused(tmp_path, monkeypatch, changes, match):
+    if changes.get("hosts") == 7:
+        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     options = {"dataset": two_fits.graphs(), "devices": 2, **two_fits.SMALL, **changes}
     if changes.get("dataset") == "ring":
         del options["batch_size"]
@@ -199,7 +202,10 @@ def test_a_killed_process_ends_the_run_which_goes_on_from_its_checkpoint(tmp_pat
 
     assert {path.name for path in out.iterdir()} == {"last.ckpt", "best.ckpt"}
     reached = torch.load(out / "last.ckpt", weights_only=True)["epoch"] + 1
-    run = fit(resume=out, devices=1, epochs=reached + 2)
+    if hosts == 2:  # as many as before would wait for the other, for ever
+        with pytest.raises(ValueError, match="'hosts' needs torchrun.*got 2"):
+            fit(resume=out, devices=1)
+    run = fit(resume=out, devices=1, hosts=1, epochs=reached + 2)
     assert run.figures["epochs"] == reached + 2
     assert [row["epoch"] for row in history(out)] == list(range(1, reached + 3))
     assert run.figures["mse"] < run.figures["baselines"]["predict the mean"] * 2
