@@ -14,14 +14,8 @@ from typing import Any
 from tests.fuzz.values import Kind
 
 SECONDS = 20  # that a refusal may take
-FIT = (
-    "a row more",
-    "a row less",
-    "thrice the rows",
-    "a column more",
-    "a column less",
-    "transposed",
-)
+FIT = {f"a {one} {size}" for one in ("row", "column") for size in ("more", "less")}
+FIT |= {"no row", "no column", "thrice the rows", "transposed", "flat"}
 SIZES = ("num_nodes", "num_classes")
 
 

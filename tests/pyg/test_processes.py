@@ -109,6 +109,7 @@ def test_torchrun_sets_the_number_of_processes(monkeypatch):
     ],
 )
 def test_what_cannot_be_shared_is_refused(tmp_path, monkeypatch, changes, match):
+    monkeypatch.delenv("MASTER_ADDR", raising=False)  # Lightning leaves it
     if changes.get("hosts") == 7:
         monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     options = {"dataset": two_fits.graphs(), "devices": 2, **two_fits.SMALL, **changes}
@@ -169,7 +170,9 @@ def test_torchrun_on_two_processes_equals_one(tmp_path, nodes):
 
 
 @pytest.mark.parametrize("hosts", [1, 2])
-def test_a_killed_process_ends_the_run_which_goes_on_from_its_checkpoint(tmp_path, hosts):
+def test_a_killed_process_ends_the_run_which_goes_on_from_its_checkpoint(
+    tmp_path, monkeypatch, hosts
+):
     """The second process of `--devices 2 --strategy ddp`, or all of the second of torchrun's two
     hosts; one process goes on."""
     out, root = tmp_path / "run", tmp_path / "data"
@@ -202,6 +205,7 @@ def test_a_killed_process_ends_the_run_which_goes_on_from_its_checkpoint(tmp_pat
 
     assert {path.name for path in out.iterdir()} == {"last.ckpt", "best.ckpt"}
     reached = torch.load(out / "last.ckpt", weights_only=True)["epoch"] + 1
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
     if hosts == 2:  # as many as before would wait for the other, for ever
         with pytest.raises(ValueError, match="'hosts' needs torchrun.*got 2"):
             fit(resume=out, devices=1)
