@@ -102,7 +102,7 @@ def levels(seed: int, folder: Path) -> dict[str, Any]:
             model = GraphUNet(4, 8, 3, 2, select=select, connect=connect, lift="interpolate")
             loss = model(data.x, data.edge_index).square().mean()
             loss.backward()
-            out[f"{select} {connect}"] = float(loss)
+            out[f"{select} {connect}"] = float(loss.detach())
     return out
 
 
