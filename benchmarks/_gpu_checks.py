@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import argparse
 import copy
+import os
+import traceback
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +14,10 @@ from typing import Any
 import torch
 from _common import heavy_tailed
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch_geometric.nn import GINEConv, SAGEConv
 
+import pyg_gunet
 from pyg_gunet import (
     GPool,
     GraphUNet,
@@ -173,28 +177,58 @@ def _step(model: torch.nn.Module, kind: str) -> Callable[..., Any]:
     return run
 
 
+class HostWaits(TorchDispatchMode):
+    """Notes the operators whose result's size or value the host must know: a GPU would hold it up
+    there. Seen on a CPU too, but for those inside of kernels that a GPU alone has."""
+
+    ALWAYS = {"_local_scalar_dense", "nonzero", "bincount", "masked_select", "is_nonzero", "equal"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name, kwargs = func._schema.name.split("::")[1], kwargs or {}
+        waits = name in self.ALWAYS or "unique" in name
+        waits |= name == "repeat_interleave" and kwargs.get("output_size") is None
+        if "index" in name and len(args) > 1 and isinstance(args[1], (list, tuple)):
+            waits |= any(one is not None and one.dtype == torch.bool for one in args[1])
+        if waits:
+            stack = [f for f in traceback.extract_stack() if f"torch{os.sep}" not in f.filename]
+            at = stack[-2] if len(stack) > 1 else stack[-1]  # the last is this frame
+            self.places.append(f"{name} at {at.filename}:{at.lineno}")
+        return func(*args, **kwargs)
+
+
+def prepared() -> dict[str, torch.nn.Module]:
+    """Models whose levels hang on the graph alone."""
+    return {
+        "levels": GraphUNet(8, 16, 3, 3, lift="interpolate", pool=fixed),
+        "levels, SAGEConv": GraphUNet(8, 16, 3, 3, conv=SAGEConv, pool=fixed),
+        "auto-encoder": GraphUNetAutoEncoder(8, 16, 4, 3),
+    }
+
+
 def sync_points(args: argparse.Namespace) -> dict[str, Any]:
     """Places that make the host wait in a step on prepared levels, checks switched off."""
-    if args.device == "cpu":
-        return {"not run": "the host waits for a GPU alone"}
-    import pyg_gunet
-
     device = torch.device(args.device)
     edge_index, x = heavy_tailed(N, 6 * N).to(device), torch.randn(N, 8, device=device)
     out: dict[str, Any] = {}
-    for name, make in {
-        "levels": lambda: GraphUNet(8, 16, 3, 3, lift="interpolate", pool=fixed),
-        "levels, SAGEConv": lambda: GraphUNet(8, 16, 3, 3, conv=SAGEConv, pool=fixed),
-        "auto-encoder": lambda: GraphUNetAutoEncoder(8, 16, 4, 3),
-    }.items():
-        model = make().to(device)
+    for name, model in prepared().items():
+        model.to(device)
         ready = model.prepare(edge_index, num_nodes=N)
         model(x, ready).sum().backward()
         with pyg_gunet.validation(False), warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
-            torch.cuda.set_sync_debug_mode("warn")
-            model(x, ready).sum().backward()
-            torch.cuda.set_sync_debug_mode("default")
-        places = [f"{w.filename}:{w.lineno}" for w in seen if "synchroniz" in str(w.message)]
+            if device.type == "cuda":
+                torch.cuda.set_sync_debug_mode("warn")
+                model(x, ready).sum().backward()
+                torch.cuda.set_sync_debug_mode("default")
+                text = [(str(w.message), f"{w.filename}:{w.lineno}") for w in seen]
+                places = [at for message, at in text if "synchroniz" in message]
+            else:
+                with HostWaits() as waits:
+                    model(x, ready).sum().backward()
+                places = waits.places
         out[name] = {"count": len(places), "places": sorted(set(places))}
     return out

@@ -98,9 +98,13 @@ def check_features(
 
 
 def check_edge_index(
-    edge_index: Tensor, num_nodes: int, values: bool = True, name: str = "edge_index"
+    edge_index: Tensor,
+    num_nodes: int,
+    values: bool = True,
+    name: str = "edge_index",
+    of: str = "x",
 ) -> None:
-    """Edges [2, E] of integers in [0, num_nodes)."""
+    """Edges [2, E] of integers in [0, num_nodes), which the argument `of` tells."""
     check_tensor(edge_index, name)
     if edge_index.dtype not in INDEX_DTYPES:
         raise TypeError(f"'{name}' must be of dtype int64 or int32 (got {edge_index.dtype})")
@@ -110,9 +114,8 @@ def check_edge_index(
         low, high = (int(v) for v in torch.aminmax(edge_index))
         if low < 0 or high >= num_nodes:
             bad = low if low < 0 else high
-            raise IndexError(
-                f"'{name}' must lie in [0, {num_nodes}) for {num_nodes} rows of 'x' (got {bad})"
-            )
+            told = "" if of == "num_nodes" else f"{num_nodes} rows of "
+            raise IndexError(f"'{name}' must lie in [0, {num_nodes}) for {told}'{of}' (got {bad})")
 
 
 def check_edge_weight(
@@ -155,8 +158,8 @@ def _all_finite(x: Tensor) -> bool:
     return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())
 
 
-def check_batch(batch: Tensor | None, num_nodes: int, values: bool = True) -> None:
-    """A sorted, non-negative graph id per node: [N]."""
+def check_batch(batch: Tensor | None, num_nodes: int, values: bool = True, of: str = "x") -> None:
+    """A sorted, non-negative graph id per node, the rows of the argument `of`: [N]."""
     if batch is None:
         return
     check_tensor(batch, "batch")
@@ -164,7 +167,7 @@ def check_batch(batch: Tensor | None, num_nodes: int, values: bool = True) -> No
         raise TypeError(f"'batch' must be of dtype int64 or int32 (got {batch.dtype})")
     if batch.dim() != 1 or batch.size(0) != num_nodes:
         raise ValueError(
-            f"'batch' must have shape [{num_nodes}], one entry per row of 'x' "
+            f"'batch' must have shape [{num_nodes}], one entry per row of '{of}' "
             f"(got {list(batch.shape)})"
         )
     if values and batch.numel():

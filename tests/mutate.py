@@ -1,13 +1,15 @@
 """``python -m tests.mutate PATHS --tests TESTS``: which small faults in a module do its tests miss?
 
-    python -m tests.mutate pyg_gunet/functional/segmentation pyg_gunet/metrics \\
-        --tests tests/functional/test_segmentation.py tests/test_metrics.py --sample 60 --jobs 2
+    python -m tests.mutate pyg_gunet/functional pyg_gunet/metrics --sample 60 --seconds 400 \\
+        --tests tests/functional tests/test_metrics.py --state mutants.json
 
 Each mutant is one change of one expression or statement: a comparison, an operator, a number, a
 flag, a condition, a statement left out, an argument left out. `--sample` draws so many at `--seed`.
-Each runs in a copy of the tree, in a process forked from one that has imported the libraries. A
-mutant that no test notices has survived: its line is printed, before and after. ``# pragma: no
-mutate`` on a line, with the reason, leaves it out. Exit status 1 where one survived.
+Each runs in a copy of the tree, in a process forked from one that has imported the libraries, and
+meets the tests that run its line, the quickest first. A mutant that no test notices has survived:
+its line is printed, before and after. ``# pragma: no mutate`` on a line, with the reason, leaves it
+out. With `--state` the same command goes on where it stopped; `--again` repeats survivors. Exit
+status 1 where one survived.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import hashlib
 import importlib
 import json
 import os
@@ -24,11 +27,11 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from queue import Queue
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from tests.reach import joined, watch
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = (
@@ -70,16 +73,23 @@ SWAPS: dict[type, type] = {
 
 
 class Mutant(NamedTuple):
-    """One change: where, what stood there, and what the whole file becomes."""
+    """One change: where, in a statement of which lines, what stood there, and what the whole file
+    becomes."""
 
     path: Path
     line: int
+    lines: tuple[int, int]
     before: str
     after: str
     source: str
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}: {self.before}  ->  {self.after}"
+
+    @property
+    def key(self) -> str:
+        """Its line with what tells it from others that look the same."""
+        return f"{self} #{hashlib.sha256(self.source.encode()).hexdigest()[:6]}"
 
 
 def changes(node: ast.AST) -> Iterator[ast.AST | None]:
@@ -132,12 +142,26 @@ def _typing(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
+def statements(node: ast.AST, span: tuple[int, int] = (1, 1)) -> Iterator[tuple[ast.AST, Any]]:
+    """Every node with the lines of its statement: the head alone of one that holds others, all of a
+    function for its own arguments."""
+    if isinstance(node, ast.stmt):
+        body = getattr(node, "body", None)
+        whole = body is None or isinstance(node, (ast.FunctionDef, ast.ClassDef))
+        last = node.end_lineno if whole else max(node.lineno, body[0].lineno - 1)
+        span = (node.lineno, last or node.lineno)
+    yield node, span
+    for child in ast.iter_child_nodes(node):
+        yield from statements(child, span)
+
+
 def mutants(path: Path) -> list[Mutant]:
     """All mutants of a file."""
     source = (ROOT / path).read_text()
     lines = source.splitlines()
     tree = ast.parse(source)
-    found = []
+    found: list[Mutant] = []
+    spans = dict(statements(tree))
     for parent, name, at, node in list(places(tree)):
         if not hasattr(node, "lineno") or "pragma: no mutate" in lines[node.lineno - 1]:
             continue
@@ -148,8 +172,9 @@ def mutants(path: Path) -> list[Mutant]:
             else:
                 getattr(parent, name)[at] = new
             text = ast.unparse(ast.fix_missing_locations(tree))
-            shown = ["" if one is None else _short(one) for one in (node, change)]
-            found.append(Mutant(path, node.lineno, shown[0], shown[1] or "left out", text))
+            shown = _shown(node, change)
+            span = spans[node]
+            found.append(Mutant(path, node.lineno, span, *shown, text))
             if at is None:
                 setattr(parent, name, node)
             else:
@@ -157,13 +182,19 @@ def mutants(path: Path) -> list[Mutant]:
     return found
 
 
-def _short(node: ast.AST) -> str:
-    head = node
-    if isinstance(node, (ast.If, ast.While)):
-        head = ast.Expr(node.test)
+def _shown(*nodes: ast.AST | None) -> list[str]:
+    """Before and after, without the long part that both begin with."""
+    texts = ["left out" if node is None else _text(node) for node in nodes]
+    same = len(os.path.commonprefix(texts))
+    cut = same - 20 if same > 40 else 0
+    texts = ["..." * bool(cut) + text[cut:] for text in texts]
+    return [text if len(text) < 90 else text[:87] + "..." for text in texts]
+
+
+def _text(node: ast.AST) -> str:
+    head = ast.Expr(node.test) if isinstance(node, (ast.If, ast.While)) else node
     text = " ".join(ast.unparse(ast.fix_missing_locations(copy.deepcopy(head))).split())
-    text = f"{type(node).__name__.lower()} {text}" if head is not node else text
-    return text if len(text) < 90 else text[:87] + "..."
+    return f"{type(node).__name__.lower()} {text}" if head is not node else text
 
 
 def tree_copy(folder: Path) -> Path:
@@ -176,37 +207,69 @@ def tree_copy(folder: Path) -> Path:
     return folder
 
 
-def killed(folder: Path, tests: list[str], timeout: float) -> str:
-    """Runs the tests in a forked process: 'killed', 'survived' or 'timeout'."""
+def forked(folder: Path, work: Callable[[list[str]], int], timeout: float) -> int | None:
+    """The exit status of work in a process of its own; None where it takes too long."""
     process = os.fork()
     if not process:
-        os.setsid()
-        with open(folder / "log", "w") as log:
-            os.dup2(log.fileno(), 1)
-            os.dup2(log.fileno(), 2)
-        os.chdir(folder)
-        sys.path[:] = [str(folder), *(p for p in sys.path if Path(p or ".").resolve() != ROOT)]
-        import pytest
-
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore", "--no-header"]
         code = 1
         try:
-            code = int(pytest.main([*options, f"--rootdir={folder}", *tests]))
+            os.setsid()
+            with open(folder / "log", "w") as log:
+                os.dup2(log.fileno(), 1)
+                os.dup2(log.fileno(), 2)
+            os.chdir(folder)
+            sys.path[:] = [str(folder), *(p for p in sys.path if Path(p or ".").resolve() != ROOT)]
+            for name in [n for n in sys.modules if n.split(".")[0] in ("tests", "pyg_gunet")]:
+                del sys.modules[name]
+            options = ["-q", "-p", "no:cacheprovider", "-W", "ignore", "--no-header"]
+            code = work([*options, f"--rootdir={folder}"])
         finally:
             os._exit(code)
     end = time.monotonic() + timeout
     while time.monotonic() < end:
         done, status = os.waitpid(process, os.WNOHANG)
         if done:
-            return "survived" if os.waitstatus_to_exitcode(status) == 0 else "killed"
+            return os.waitstatus_to_exitcode(status)
         time.sleep(0.02)
     os.killpg(process, signal.SIGKILL)
     os.waitpid(process, 0)
-    return "timeout"
+    return None
 
 
-def run(chosen: list[Mutant], tests: list[str], jobs: int, timeout: float) -> list[str]:
-    """What became of each mutant; a timeout counts as noticed."""
+def pytest_main(options: list[str]) -> int:
+    import pytest
+
+    return int(pytest.main(options))
+
+
+def reached(folder: Path, file: str, timeout: float) -> dict[str, Any]:
+    """What the tests of a file reach; they have to pass."""
+    out = folder / "reach.json"
+    code = forked(folder, lambda options: watch(folder, [*options, file], out), timeout)
+    if code not in (0, 5):  # 5: no test in it
+        raise SystemExit(f"{file} fails without a mutant:\n" + (folder / "log").read_text())
+    return json.loads(out.read_text())
+
+
+class State:
+    """What is known, on disk after each step."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        kept = json.loads(path.read_text()) if path and path.exists() else {}
+        self.reach: dict[str, Any] = kept.get("reach", {})
+        self.results: dict[str, str] = kept.get("results", {})
+
+    def save(self) -> None:
+        if self.path:
+            aside = self.path.with_suffix(".tmp")
+            aside.write_text(json.dumps({"results": self.results, "reach": self.reach}, indent=0))
+            aside.replace(self.path)
+
+
+def run(chosen: list[Mutant], files: list[str], state: State, args: argparse.Namespace) -> None:
+    """Fills in what became of each mutant, until the time is over; a timeout counts as noticed."""
+    end = time.monotonic() + args.seconds
     for name in LIBRARIES:
         try:
             importlib.import_module(name)
@@ -214,29 +277,34 @@ def run(chosen: list[Mutant], tests: list[str], jobs: int, timeout: float) -> li
             continue
     sys.dont_write_bytecode = True
     with tempfile.TemporaryDirectory() as temporary:
-        folders: Queue[Path] = Queue()
-        for job in range(jobs):
-            folders.put(tree_copy(Path(temporary) / str(job)))
-        folder = folders.get()
-        if killed(folder, tests, 10 * timeout) != "survived":
-            raise SystemExit("the tests fail without a mutant:\n" + (folder / "log").read_text())
-        folders.put(folder)
-
-        def one(mutant: Mutant) -> str:
-            folder = folders.get()
+        folder = tree_copy(Path(temporary))
+        for file in files:
+            text = hashlib.sha256((ROOT / file).read_bytes()).hexdigest()
+            if state.reach.get(file, {}).get("text") == text:
+                continue
+            if time.monotonic() > end:
+                return
+            state.reach[file] = reached(folder, file, 10 * args.timeout) | {"text": text}
+            state.save()
+        reach = joined([state.reach[file] for file in files])
+        for mutant in chosen:
+            if mutant.key in state.results:
+                continue
+            if time.monotonic() > end:
+                return
+            near = reach.of(mutant.path.as_posix(), *mutant.lines, args.budget)
             target = folder / mutant.path
             target.write_text(mutant.source)
             try:
-                result = killed(folder, tests, timeout)
+                work = lambda options: pytest_main([*options, "-x", *near])  # noqa: B023, E731
+                code = forked(folder, work, args.timeout) if near else 0
             finally:
                 shutil.copy(ROOT / mutant.path, target)
-                folders.put(folder)
+            result = {None: "timeout", 0: "survived"}.get(code, "killed")
+            state.results[mutant.key] = result
+            state.save()
             if result != "killed":
-                print(f"{result}: {mutant}", flush=True)
-            return result
-
-        with ThreadPoolExecutor(jobs) as pool:
-            return list(pool.map(one, chosen))
+                print(f"{result} {len(near)} tests: {mutant}", flush=True)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -244,37 +312,45 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("paths", nargs="+", help="modules or folders to mutate")
-    parser.add_argument("--tests", nargs="+", required=True, help="what pytest is to run")
+    parser.add_argument("--tests", nargs="+", required=True, help="files or folders of tests")
     parser.add_argument("--sample", type=int, default=None, help="how many (default: all)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--timeout", type=float, default=120.0, help="seconds per mutant")
+    parser.add_argument("--budget", type=float, default=60.0, help="seconds of tests per mutant")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long")
     parser.add_argument("--list", action="store_true", help="print the sample, run nothing")
-    parser.add_argument("--json", default=None, help="write the outcomes here")
+    parser.add_argument("--state", type=Path, default=None, help="where outcomes are kept")
+    parser.add_argument("--again", action="store_true", help="repeat those that survived")
     args = parser.parse_args(argv)
-    files = []
     for name in args.paths:
-        path = ROOT / name
-        if not path.exists():
+        if not (ROOT / name).exists():
             parser.error(f"no such module or folder: {name}")
-        files += sorted(path.rglob("*.py")) if path.is_dir() else [path]
-    every = [mutant for file in files for mutant in mutants(file.relative_to(ROOT))]
+    every = [one for file in modules(args.paths, "*.py") for one in mutants(Path(file))]
     chosen = every
     if args.sample is not None:
         chosen = random.Random(args.seed).sample(every, min(args.sample, len(every)))
     if args.list:
         print(*chosen, sep="\n")
         return 0
-    results = run(chosen, args.tests, args.jobs, args.timeout)
-    lived = results.count("survived")
-    print(
-        f"{len(chosen)} of {len(every)} mutants, seed {args.seed}: {results.count('killed')} "
-        f"killed, {results.count('timeout')} timed out, {lived} survived"
-    )
-    if args.json:
-        records = [{"mutant": str(m), "result": result} for m, result in zip(chosen, results)]
-        Path(args.json).write_text(json.dumps(records, indent=1) + "\n")
-    return int(lived > 0)
+    state = State(args.state)
+    if args.again:
+        state.results = {k: v for k, v in state.results.items() if v != "survived"}
+    run(chosen, modules(args.tests, "test_*.py"), state, args)
+    results = [state.results.get(mutant.key, "not run") for mutant in chosen]
+    counts = ", ".join(f"{results.count(one)} {one}" for one in sorted(set(results)))
+    print(f"{len(chosen)} of {len(every)} mutants, seed {args.seed}: {counts}")
+    return int(not set(results) <= {"killed", "timeout"})
+
+
+def modules(names: list[str], pattern: str) -> list[str]:
+    """Files, those in folders too, from the root of the tree; doctests are in all of a package."""
+    found = []
+    for name in names:
+        path = ROOT / name
+        inside = "*.py" if name.startswith("pyg_gunet") else pattern
+        files = sorted(path.rglob(inside)) if path.is_dir() else [path]
+        found += [file.relative_to(ROOT).as_posix() for file in files]
+    return found
 
 
 if __name__ == "__main__":

@@ -201,7 +201,9 @@ def test_class_names_and_plot():
     plt.close("all")
 
 
-def test_errors():
+def test_segmentation_metrics_refuse_by_name():
+    with pytest.raises(TypeError, match="'class_names'.*'ab'"):
+        SegmentationMetrics(2, class_names="ab")
     with pytest.raises(ValueError, match="'num_classes'.*1"):
         SegmentationMetrics(1)
     with pytest.raises(ValueError, match="'absent'.*'drop'"):

@@ -172,7 +172,9 @@ def test_predictions_are_label_images(folder, tmp_path):
         ("images:nowhere", {}, FileNotFoundError, "images/ and masks/"),
     ],
 )
-def test_errors(folder, tmp_path, dataset, changes, error, match):
+def test_what_segmentation_cannot_train_on_is_refused(
+    folder, tmp_path, dataset, changes, error, match
+):
     name = f"images:{folder}" if dataset == "images" else dataset
     with pytest.raises(error, match=match):
         fit(name, out=tmp_path / "x", **{**SMALL, **changes})

@@ -89,7 +89,7 @@ class TestGrid:
         assert time.process_time() - begin < 2.0
         assert data.num_edges == 2 * (2 * 1024 * 1023 + 2 * 1023 * 1023)
 
-    def test_errors(self):
+    def test_to_grid_refuses_by_name(self):
         with pytest.raises(ValueError, match="'connectivity'.*6"):
             ToGrid(6)
         with pytest.raises(TypeError, match="'img'.*ndarray"):
@@ -164,7 +164,7 @@ class TestSuperpixels:
         assert other.shape == (30, 30)
         assert one[:, :20].equal(other[:, :20])
 
-    def test_errors(self):
+    def test_superpixels_refuse_by_name(self):
         with pytest.raises(ValueError, match="'n_segments'.*0"):
             ToSuperpixels(0)
         with pytest.raises(TypeError, match="'img'.*uint8"):
@@ -254,7 +254,7 @@ class TestBorderWeight:
         BorderWeight()(data)
         assert "border_weight" not in data
 
-    def test_errors(self):
+    def test_border_weight_refuses_by_name(self):
         data = self.data()
         with pytest.raises(ValueError, match="'y' or 'instance'"):
             BorderWeight()(Data(x=torch.rand(3, 1)))
@@ -281,3 +281,30 @@ class TestBorderWeight:
         assert repr(BorderWeight()) == "BorderWeight(w0=10.0, sigma=5.0)"
         assert repr(ToGrid(4)) == "ToGrid(connectivity=4)"
         assert repr(ToSuperpixels(75)) == "ToSuperpixels(n_segments=75)"
+
+
+def from_another_image() -> None:
+    data = ToGrid()(torch.rand(1, 2, 3))
+    data.image_size = torch.tensor([[3, 3]])
+    to_label_image(torch.arange(6), data)
+
+
+CALLS = {
+    "class_weight": (
+        lambda: BorderWeight(class_weight=["a"]),
+        TypeError,
+        r"'class_weight'.*\['a'\]",
+    ),
+    "edge_length": (lambda: BorderWeight(edge_length=3), TypeError, "'edge_length'.*3"),
+    "data": (lambda: BorderWeight()(3), TypeError, "'data'.*int"),
+    "data of an image": (lambda: to_label_image(torch.zeros(2), 3), TypeError, "'data'.*int"),
+    "slic": (lambda: ToSuperpixels(9, sharpness=1), TypeError, "'sharpness'.*slic"),
+    "another image": (from_another_image, ValueError, "'label' must have 9 rows.*6"),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_transform_refuses_by_name(name):
+    call, error, match = CALLS[name]
+    with pytest.raises(error, match=match):
+        call()

@@ -22,10 +22,19 @@ from pyg_gunet import (
     validate,
     validation,
 )
+from pyg_gunet.files import check_path
 from pyg_gunet.functional import connect
 from pyg_gunet.functional.connect import two_hop
 from pyg_gunet.graph.sparse import product
-from pyg_gunet.validate import outermost
+from pyg_gunet.validate import (
+    check_bool,
+    check_generator,
+    check_memory,
+    check_positive_int,
+    check_same_device,
+    check_tensor,
+    outermost,
+)
 from tests.conftest import random_graph
 
 
@@ -266,3 +275,30 @@ def test_functions_check_by_themselves():
         GUnpool()(torch.ones(1, 1), torch.tensor([3]), 3)
     with pytest.raises(IndexError, match="'perm'"):
         two_hop(torch.tensor([[0], [1]]), None, torch.tensor([5]), 2)
+
+
+TWO = torch.zeros(2)
+CALLS = {
+    "path": (lambda: check_path(3, "out"), TypeError, "'out' must be a str or a Path.*3"),
+    "long path": (lambda: check_path("a" * 300, "out"), ValueError, "'out' has a part too long"),
+    "empty path": (lambda: check_path("", "out"), ValueError, "'out' must name a file"),
+    "null byte": (lambda: check_path("a\0b", "out"), ValueError, r"'out'.*a\\x00b"),
+    "too large": (lambda: check_positive_int(9, "k", maximum=8), ValueError, "'k'.*most 8 .got 9"),
+    "bool": (lambda: check_bool(1, "cached"), TypeError, "'cached' must be a bool .got 1"),
+    "memory": (lambda: check_memory(2**60, "n", 7), ValueError, "'n' asks for .* GiB.*got 7"),
+    "sparse": (lambda: check_tensor(TWO.to_sparse(), "x"), TypeError, "'x'.*torch.sparse_coo"),
+    "generator": (lambda: check_generator(3), TypeError, "'generator'.*3"),
+    "no tensor": (lambda: check_same_device(TWO, "x", batch=3), TypeError, "'batch'.*int"),
+    "device": (
+        lambda: check_same_device(TWO, "x", batch=TWO.to("meta")),
+        ValueError,
+        "'batch' must be on the device of 'x', cpu .got meta",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_check_refuses_by_name(name):
+    call, error, match = CALLS[name]
+    with pytest.raises(error, match=match):
+        call()

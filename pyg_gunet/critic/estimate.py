@@ -184,18 +184,21 @@ def estimate_mi(
         check_tensor(x, "x")
         check_tensor(y, "y")
         check_same_device(x, "x", y=y, batch=batch)
+        names = ("x", "y")
         if x.dtype in INDEX_DTYPES and y.dtype not in INDEX_DTYPES:
             if batch is not None:
                 raise TypeError(f"'x' must be floating point with 'batch' (got {x.dtype})")
-            x, y = y, x
+            x, y, names = y, x, ("y", "x")
         labels = y.dtype in INDEX_DTYPES
         if labels:
             if y.dim() != 1:
-                raise ValueError(f"'y' must have shape [n] as labels (got {list(y.shape)})")
-            names, y = y.unique(return_inverse=True)
+                raise ValueError(
+                    f"'{names[1]}' must have shape [n] as labels (got {list(y.shape)})"
+                )
+            classes, y = y.unique(return_inverse=True)
             if x.dtype in INDEX_DTYPES:
                 x = torch.nn.functional.one_hot(x.unique(return_inverse=True)[1]).float()
-        x = _columns(x, "x", values)
+        x = _columns(x, names[0], values)
         if not labels:
             y = _columns(y, "y", values)
         if batch is None and len(x) != len(y):
@@ -226,7 +229,7 @@ def estimate_mi(
             if pairwise:
                 _pairs(run, fold, parts, held, ids[0])
             else:
-                _ratio(run, fold, parts, held, ids[0], len(names) if labels else 0)
+                _ratio(run, fold, parts, held, ids[0], len(classes) if labels else 0)
         return run.estimate("I(x; y)", x.size(1) + (1 if labels else y.size(1)))
 
 

@@ -63,7 +63,7 @@ def connected_instances(label: Tensor, edge_index: Tensor, background: int = 0) 
     check_positive_int(background, "background", -(2**63), 2**63 - 1)
     num_nodes = label.size(0)
     with outermost() as values:
-        check_edge_index(edge_index, num_nodes, values)
+        check_edge_index(edge_index, num_nodes, values, of="label")
     row, col = edge_index[:, label[edge_index[0]] == label[edge_index[1]]].cpu().numpy()
     links = _matrix(np.ones(len(row), dtype=np.int8), row, col, num_nodes)
     _, part = connected_components(links, directed=False)
@@ -130,7 +130,7 @@ def border_weight(
     if not isinstance(background_only, bool):
         raise TypeError(f"'background_only' must be a bool (got {background_only!r})")
     with outermost() as values:
-        check_batch(batch, num_nodes, values)
+        check_batch(batch, num_nodes, values, "instance")
         if pos is not None:
             if edge_length is not None:
                 raise ValueError("'edge_length' has no use where 'pos' gives the distances")
@@ -141,7 +141,7 @@ def border_weight(
         elif edge_index is None:
             raise ValueError("'pos' or 'edge_index' must be given (got None for both)")
         else:
-            check_edge_index(edge_index, num_nodes, values)
+            check_edge_index(edge_index, num_nodes, values, of="instance")
             check_edge_weight(edge_length, edge_index.size(1), values, name="edge_length")
             if values and edge_length is not None and bool((edge_length < 0).any()):
                 raise ValueError(f"'edge_length' must be at least 0 (got {edge_length.min()})")

@@ -58,7 +58,7 @@ def induced(
     with outermost() as values:
         check_num_nodes(num_nodes)
         edge_index, edge_attr = as_edges(edge_index, edge_attr, num_nodes, "edge_attr")
-        check_edge_index(edge_index, num_nodes, values)
+        check_edge_index(edge_index, num_nodes, values, of="num_nodes")
         check_perm(perm, num_nodes, values)
         check_same_device(edge_index, "edge_index", edge_attr=edge_attr, perm=perm)
         check_edge_attr(edge_attr, edge_index.size(1))
@@ -103,7 +103,7 @@ def contract(
     with outermost() as values:
         check_num_nodes(num_nodes)
         edge_index, edge_attr = as_edges(edge_index, edge_attr, num_nodes, "edge_attr")
-        check_edge_index(edge_index, num_nodes, values)
+        check_edge_index(edge_index, num_nodes, values, of="num_nodes")
         check_perm(perm, num_nodes, values)
         check_same_device(edge_index, "edge_index", edge_attr=edge_attr, perm=perm)
         check_edge_attr(edge_attr, edge_index.size(1))
@@ -175,7 +175,7 @@ def two_hop(
     with outermost() as values:
         check_num_nodes(num_nodes)
         edge_index, edge_weight = as_edges(edge_index, edge_weight, num_nodes)
-        check_edge_index(edge_index, num_nodes, values)
+        check_edge_index(edge_index, num_nodes, values, of="num_nodes")
         check_edge_weight(edge_weight, edge_index.size(1), values)
         check_perm(perm, num_nodes, values)
         if max_products is not None:

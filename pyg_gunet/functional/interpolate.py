@@ -62,7 +62,7 @@ def prolongation(
     check_positive_int(num_nodes, "num_nodes", 0)
     with outermost() as values:
         check_perm(perm, num_nodes, values)
-        check_edge_index(edge_index, num_nodes, values)
+        check_edge_index(edge_index, num_nodes, values, of="num_nodes")
         check_edge_weight(edge_weight, edge_index.size(1), values)
     check_same_device(perm, "perm", edge_index=edge_index, edge_weight=edge_weight)
     check_memory(24 * num_nodes, "num_nodes", num_nodes)
@@ -99,7 +99,7 @@ def nearest_kept(perm: Tensor, edge_index: Tensor, num_nodes: int) -> Tensor:
     check_positive_int(num_nodes, "num_nodes", 0)
     with outermost() as values:
         check_perm(perm, num_nodes, values)
-        check_edge_index(edge_index, num_nodes, values)
+        check_edge_index(edge_index, num_nodes, values, of="num_nodes")
     check_same_device(perm, "perm", edge_index=edge_index)
     check_memory(24 * num_nodes, "num_nodes", num_nodes)  # three columns of 64-bit integers
     none = perm.numel()

@@ -73,7 +73,7 @@ def sampled_two_hop(
         check_positive_int(max_degree, "max_degree")
         check_generator(generator)
         edge_index, edge_weight = as_edges(edge_index, edge_weight, num_nodes)
-        check_edge_index(edge_index, num_nodes, values)
+        check_edge_index(edge_index, num_nodes, values, of="num_nodes")
         check_edge_weight(edge_weight, edge_index.size(1), values)
         check_perm(perm, num_nodes, values)
     dtype = torch.get_default_dtype() if edge_weight is None else edge_weight.dtype

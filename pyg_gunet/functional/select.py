@@ -163,7 +163,7 @@ def _check(score: Tensor, batch: Tensor | None, values: bool) -> None:
     check_floating(score, "score")
     if score.dim() != 1:
         raise ValueError(f"'score' must be one-dimensional (got shape {list(score.shape)})")
-    check_batch(batch, score.size(0), values)
+    check_batch(batch, score.size(0), values, "score")
     check_same_device(score, "score", batch=batch)
     if values and bool(score.isnan().any()):
         where = int(score.isnan().nonzero()[0])

@@ -213,8 +213,8 @@ def _check(score: Tensor, edge_index: Tensor, batch: Tensor | None, values: bool
     check_floating(score, "score")
     if score.dim() != 1:
         raise ValueError(f"'score' must have shape [num_nodes] (got {list(score.shape)})")
-    check_edge_index(edge_index, score.numel(), values)
-    check_batch(batch, score.numel(), values)
+    check_edge_index(edge_index, score.numel(), values, of="score")
+    check_batch(batch, score.numel(), values, "score")
     check_same_device(score, "score", edge_index=edge_index, batch=batch)
     if values and not bool(torch.isfinite(score).all()):
         where = int((~torch.isfinite(score)).nonzero()[0])

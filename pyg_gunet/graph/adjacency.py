@@ -80,7 +80,7 @@ class Adjacency(Graph):
             check_num_nodes(num_nodes)
             check_choice(dtype, "dtype", FLOAT_DTYPES)
             edge_index, edge_weight = as_edges(edge_index, edge_weight, num_nodes)
-            check_edge_index(edge_index, num_nodes, values)
+            check_edge_index(edge_index, num_nodes, values, of="num_nodes")
             check_edge_weight(edge_weight, edge_index.size(1), values)
             check_same_device(edge_index, "edge_index", edge_weight=edge_weight)
         dtype = dtype if dtype == torch.float64 else torch.float32

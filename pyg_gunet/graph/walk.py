@@ -101,7 +101,7 @@ class Walk(Graph):
         with outermost() as values:
             check_num_nodes(num_nodes)
             edge_index, edge_weight = as_edges(edge_index, edge_weight, num_nodes)
-            check_edge_index(edge_index, num_nodes, values)
+            check_edge_index(edge_index, num_nodes, values, of="num_nodes")
             check_edge_weight(edge_weight, edge_index.size(1), values)
             check_weights(edge_weight, values)
             adjacency = Adjacency.from_edge_index(edge_index, edge_weight, num_nodes, dtype)

@@ -151,7 +151,7 @@ class SegmentationMetrics(Scores):
             counts |= self.graph_means(scores(per_graph, self.absent).values())
         elif batch is not None:
             with outermost() as values:
-                check_batch(batch, target.size(0), values)
+                check_batch(batch, target.size(0), values, "target")
         self.add(**counts)
 
     def compute(self) -> dict[str, Tensor]:

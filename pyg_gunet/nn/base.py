@@ -147,7 +147,7 @@ class LevelModel(torch.nn.Module):
             check_num_nodes(num_nodes)
             edge_index, edge_weight = as_edges(edge_index, edge_weight, num_nodes)
             check_batch(batch, num_nodes, values)
-            self._check_edges(edge_index, edge_weight, None, num_nodes, values)
+            self._check_edges(edge_index, edge_weight, None, num_nodes, values, "num_nodes")
             edge_index, batch = kept(edge_index), kept(batch)
             dtype = torch.get_default_dtype() if edge_weight is None else edge_weight.dtype
             edge_weight = kept(edge_weight)
@@ -223,8 +223,9 @@ class LevelModel(torch.nn.Module):
         edge_attr: Tensor | None,
         num_nodes: int,
         values: bool,
+        of: str = "x",
     ) -> None:
-        check_edge_index(edge_index, num_nodes, values)
+        check_edge_index(edge_index, num_nodes, values, of=of)
         check_edge_weight(edge_weight, edge_index.size(1), values)
         if edge_weight is not None and not self.weighted:
             raise ValueError(

@@ -61,7 +61,7 @@ class _NodeLoss(Module):
         if self.ignore_index is not None:
             skip = target == self.ignore_index
         with outermost() as values:
-            check_batch(batch, num_nodes, values)
+            check_batch(batch, num_nodes, values, "logits")
             if values and num_nodes:
                 self._check_values(logits.detach(), target, weight, skip)
         if weight is None:

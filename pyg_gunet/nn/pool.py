@@ -395,7 +395,7 @@ class GUnpool(torch.nn.Module):
         with outermost() as values:
             check_perm(perm, num_nodes, values)
             if edge_index is not None:
-                check_edge_index(edge_index, num_nodes, values)
+                check_edge_index(edge_index, num_nodes, values, of="num_nodes")
                 check_edge_weight(edge_weight, edge_index.size(1), values)
                 check_same_device(x, "x", edge_index=edge_index, edge_weight=edge_weight)
         if x.dim() != 2 or perm.size(0) != x.size(0):

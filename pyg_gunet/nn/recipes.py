@@ -45,6 +45,7 @@ class OfficialGraphUNet(GraphUNet):
     ) -> None:
         if "sum_res" in kwargs:
             raise ValueError(f"'sum_res' is fixed here (got {kwargs['sum_res']!r})")
+        check_positive_int(hidden_channels, "hidden_channels")  # else named as another's size
         super().__init__(
             hidden_channels, hidden_channels, hidden_channels, depth, pool_ratios, None, **kwargs
         )
@@ -121,6 +122,7 @@ class MixedGraphUNet(torch.nn.Module):
         **kwargs: Any,
     ) -> None:
         super().__init__()
+        check_positive_int(hidden_channels, "hidden_channels")
         check_positive_int(in_channels, "in_channels")
         check_positive_int(out_channels, "out_channels")
         check_positive_int(steps, "steps", minimum=0)

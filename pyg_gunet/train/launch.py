@@ -59,8 +59,13 @@ def processes(config: Config) -> int:
 
 
 def check_sharing(config: Config, data: Any, loader: Any) -> None:
-    """Whether the data can be shared out among the processes."""
-    world = processes(config)
+    """Whether the data can be shared out among the processes, and whether they can meet."""
+    world, hosts = processes(config), config["trainer"].get("num_nodes") or 1
+    if hosts > 1 and not {"MASTER_ADDR", "SLURM_JOB_ID"} & set(os.environ):
+        raise ValueError(
+            f"'hosts' needs torchrun on each, or MASTER_ADDR and NODE_RANK (got {hosts} without); "
+            "1 goes on with a run on one"
+        )
     if world == 1 or not isinstance(data, GraphData):
         return
     if not isinstance(getattr(loader, "batch_sampler", None), SharedBatches):
@@ -155,13 +160,25 @@ def silence() -> Iterator[None]:
 
 
 def run_trainer(
-    trainer: Trainer, model: Any, data: Any, resume: Path | None, interrupt: Interrupt
+    trainer: Trainer,
+    model: Any,
+    data: Any,
+    folder: Path,
+    resume: Path | None,
+    interrupt: Interrupt,
 ) -> None:
     grouped = _group_size() > 0
     with silence():
         try:
             path = None if resume is None else str(resume)
             trainer.fit(model, datamodule=data, ckpt_path=path, weights_only=True)
+        except RuntimeError as error:
+            if _group_size() < 2 or not any(word in str(error) for word in ("gloo", "NCCL")):
+                raise
+            raise RuntimeError(
+                "another process of the run has ended, and this one with it; to go on from the "
+                f"last checkpoint, resume '{folder}' ({str(error).splitlines()[0]})"
+            ) from error
         except SystemExit as error:  # Lightning's own answer to a KeyboardInterrupt
             if interrupt.signal:
                 raise KeyboardInterrupt from error

@@ -188,7 +188,7 @@ def train(
         print(f"{told['dataset']}: {told['split']}\n{yaml.safe_dump(plain(config))}", end="")
     start = time.monotonic()
     with folder as claimed:
-        path = Path("runs") if claimed is None else claimed.path
+        path = Path(out or "runs") if claimed is None else claimed.path
         if resume is not None and claimed is not None and not claimed.goes_on:
             inherit(resume, path)
         history = History({"config": plain(config), "version": 1})
@@ -201,7 +201,7 @@ def train(
         trainer = make_trainer(
             config, data, (monitor, mode), own, callbacks, logger, path, progress
         )
-        run_trainer(trainer, model, data, resume, interrupt)
+        run_trainer(trainer, model, data, path, resume, interrupt)
         if trainer.global_rank != 0:
             return Run(path, {}, [], interrupt.signal, trainer.global_rank)
         if interrupt.signal and trainer.current_epoch != trainer.max_epochs:

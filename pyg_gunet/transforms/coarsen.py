@@ -136,7 +136,7 @@ class Coarsen(BaseTransform):
         if edge_index is None or num_nodes is None:
             raise ValueError(f"'data' must hold edges and nodes (got {data!r})")
         with outermost() as values:
-            check_edge_index(edge_index, num_nodes, values)
+            check_edge_index(edge_index, num_nodes, values, of="num_nodes")
             check_edge_weight(weight, edge_index.size(1), values)
         attr = attr if attr is not None and attr.dim() > 1 and self.connect != "two_hop" else None
         out = CoarsenedData(**data.to_dict())
@@ -202,7 +202,7 @@ def repeat_graph(
     check_positive_int(times, "times")
     check_memory(16 * times * max(num_nodes, 1), "times", times)
     with outermost() as values:
-        check_edge_index(edge_index, num_nodes, values)
+        check_edge_index(edge_index, num_nodes, values, of="num_nodes")
         check_edge_weight(edge_weight, edge_index.size(1), values)
     start = num_nodes * torch.arange(times, device=edge_index.device)
     edges = (edge_index.long().unsqueeze(1) + start.view(1, -1, 1)).flatten(1)

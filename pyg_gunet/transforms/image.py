@@ -50,7 +50,8 @@ def grid_edges(height: int, width: int, connectivity: int = 8, device: Any = Non
     check_positive_int(height, "height")
     check_positive_int(width, "width")
     check_choice(connectivity, "connectivity", (4, 8))
-    check_memory(16 * connectivity * height * width, "height", height)
+    size = max((height, "height"), (width, "width"))
+    check_memory(16 * connectivity * height * width, size[1], size[0])
     first = _row_edges(False, height > 1, width, connectivity, device)
     if height == 1:
         return first

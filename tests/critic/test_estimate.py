@@ -295,7 +295,7 @@ def test_held_out_pairs_are_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(set().union(*held)) == sum(map(len, held)) == 80
 
 
-def test_errors() -> None:
+def test_estimate_mi_refuses_by_name() -> None:
     x = torch.randn(100, 2)
     for call, error, match in (
         (lambda: estimate_mi(x, x[:50]), ValueError, "'y' must have one row per row"),

@@ -74,7 +74,7 @@ def test_fit_holds_clusters_out_as_a_whole() -> None:
     assert loss["clusters"] > 1.0
 
 
-def test_errors() -> None:
+def test_a_sampler_refuses_by_name() -> None:
     x = torch.zeros(4, 1)
     with pytest.raises(ValueError, match=r"'cluster' must have shape \[4\]"):
         Sampler((x, x), True, torch.zeros(3, dtype=torch.long))

@@ -74,7 +74,7 @@ def test_void_pixels(folder):
     assert tiles[0].y.max() == 255
 
 
-def test_errors(folder):
+def test_image_folders_that_cannot_be_read_are_refused(folder):
     with pytest.raises(FileNotFoundError, match="must hold the folders images/ and masks/"):
         read_images(folder / "none")
     with pytest.raises(ValueError, match="'masks'.*'pixels'"):

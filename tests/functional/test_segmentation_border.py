@@ -221,7 +221,7 @@ class TestConnectedInstances:
         assert connected_instances(label * 0, path).tolist() == [0] * 5
         assert connected_instances(label[:0], path[:, :0]).shape == (0,)
 
-    def test_errors(self):
+    def test_instances_refuse_by_name(self):
         path = torch.tensor([[0, 1], [1, 2]])
         with pytest.raises(TypeError, match="'label'.*float32"):
             connected_instances(torch.zeros(3), path)
@@ -229,7 +229,7 @@ class TestConnectedInstances:
             connected_instances(torch.zeros(2, dtype=torch.int64), path)
 
 
-def test_errors():
+def test_border_weight_refuses_by_name():
     instance, pos = torch.tensor([1, 0, 2]), torch.zeros(3, 2)
     edges = torch.tensor([[0, 1], [1, 2]])
     with pytest.raises(ValueError, match="'sigma'.*-1"):

@@ -61,7 +61,7 @@ class TestPartIoU:
         assert found.per_category.isnan().tolist() == [False, True]
         assert float(found.category) == float(found.instance) == 1.0
 
-    def test_errors(self):
+    def test_part_iou_refuses_by_name(self):
         logits, target, batch, category = self.data()
         with pytest.raises(ValueError, match="'target'.*got 2 in shape 0 of category 0"):
             seg.part_iou(logits, torch.full_like(target, 2), batch, category, self.parts)

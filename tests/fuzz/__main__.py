@@ -1,7 +1,8 @@
 """``python -m tests.fuzz [--seed N] [--only NAME]``: fuzzes the door of the public API.
 
 Every call has one malformed argument: a wrong type, dtype, shape, device, range, NaN, a huge int.
-Each must end in a ValueError, TypeError or IndexError that names an argument of the call.
+Each must end in a ValueError, TypeError or IndexError that names this argument, or one whose size
+it does not fit.
 """
 
 from __future__ import annotations

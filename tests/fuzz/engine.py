@@ -14,6 +14,9 @@ from typing import Any
 from tests.fuzz.values import Kind
 
 SECONDS = 20  # that a refusal may take
+FIT = {f"a {one} {size}" for one in ("row", "column") for size in ("more", "less")}
+FIT |= {"no row", "no column", "thrice the rows", "transposed", "flat"}
+SIZES = ("num_nodes", "num_classes")
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,9 @@ class Report:
 
     Attributes:
         tried: How many there were.
-        refused: How many ended in an error that names an argument.
+        refused: How many ended in an error that names the malformed argument.
         accepted: Those that gave a result.
-        unnamed: Those whose error does not name an argument.
+        unnamed: Those whose error does not name it.
         other: Those that ended in another error than ValueError, TypeError and IndexError.
     """
 
@@ -90,9 +93,10 @@ def run(calls: list[Call], seed: int = 0, share: float = 1.0) -> Report:
                 warnings.simplefilter("ignore")
                 call.make()(**arguments)
         except (ValueError, TypeError, IndexError, *call.errors) as error:
-            # Of arguments that do not fit each other, either may be named.
             text = str(error).replace("`", "'")  # torchmetrics quotes so
-            if any(f"'{one}'" in text for one in (*arguments, *call.parts)):
+            # A size of its own that does not fit another argument's: either may be named.
+            named = arguments if what in FIT or name in SIZES else (name,)
+            if any(f"'{one}'" in text for one in (*named, *call.parts)):
                 report.refused += 1
             else:
                 report.unnamed.append(f"{label}: {type(error).__name__}: {str(error)[:150]}")

@@ -41,8 +41,13 @@ def broken(n: int, x: torch.Tensor) -> int:
     raise RuntimeError("'n'")
 
 
+def misleading(n: int, x: torch.Tensor) -> int:
+    raise ValueError("'x' is wrong" if x.shape == (3, 2) else "'n' is wrong")
+
+
 @pytest.mark.parametrize(
-    "function, bad", [(silent, "accepted"), (rude, "unnamed"), (broken, "other")]
+    "function, bad",
+    [(silent, "accepted"), (rude, "unnamed"), (misleading, "unnamed"), (broken, "other")],
 )
 def test_the_fuzz_finds_what_is_wrong(function, bad):
     arguments = {"n": (3, ints(1)), "x": (torch.ones(3, 2), tensors(dtypes="float"))}

@@ -249,7 +249,7 @@ def test_repr_and_reset():
     assert all(not bool((p == 7.0).any()) for p in net.parameters())
 
 
-def test_errors():
+def test_a_segmentation_net_refuses_by_name():
     with pytest.raises(ValueError, match="'num_classes'.*1"):
         SegmentationUNet(3, 8, 1)
     with pytest.raises(TypeError, match="'multi_scale'.*1"):

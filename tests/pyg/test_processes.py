@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -104,9 +105,13 @@ def test_torchrun_sets_the_number_of_processes(monkeypatch):
         ({"dataset": "ring"}, "'devices' cannot share one graph: 'loader' must be random"),
         ({"batch_size": 1}, "'batch_size' must be at least the number of processes, 2"),
         ({"devices": 1, "hosts": 7}, "number of processes, 7 .got 6"),
+        ({"devices": 1, "hosts": 2}, "'hosts' needs torchrun on each, .*got 2"),
     ],
 )
-def test_what_cannot_be_shared_is_refused(tmp_path, changes, match):
+def test_what_cannot_be_shared_is_refused(tmp_path, monkeypatch, changes, match):
+    monkeypatch.delenv("MASTER_ADDR", raising=False)  # Lightning leaves it
+    if changes.get("hosts") == 7:
+        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     options = {"dataset": two_fits.graphs(), "devices": 2, **two_fits.SMALL, **changes}
     if changes.get("dataset") == "ring":
         del options["batch_size"]
@@ -118,17 +123,23 @@ def test_what_cannot_be_shared_is_refused(tmp_path, changes, match):
 # Runs -------------------------------------------------------------------------------------------
 
 
+def torchrun(nodes: int, processes: int) -> list[str]:
+    """Its command, at a free port of the loopback."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={nodes}"]
+    command += [f"--nproc-per-node={processes}", "--master-addr=127.0.0.1"]
+    return [*command, f"--master-port={port}"]
+
+
 @pytest.mark.parametrize("nodes", [1, 2])
 def test_torchrun_on_two_processes_equals_one(tmp_path, nodes):
     """Curves, scores and weights, of graphs of unequal size that do not go up in the steps: what
     is averaged over processes instead of summed would show. On one node, and on two of one process
     each, which meet at an address of the loopback."""
     two_fits.main(tmp_path / "one")
-    command = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={nodes}"]
-    command += [f"--nproc-per-node={2 // nodes}", "--master-addr=127.0.0.1"]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        command.append(f"--master-port={free.getsockname()[1]}")
+    command = torchrun(nodes, 2 // nodes)
     script = [two_fits.__file__, str(tmp_path / "two")]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     started = [
@@ -158,24 +169,47 @@ def test_torchrun_on_two_processes_equals_one(tmp_path, nodes):
             torch.testing.assert_close(b[key], value, atol=1e-4, rtol=1e-4)
 
 
-def test_a_killed_process_ends_the_run_which_goes_on_from_its_checkpoint(tmp_path):
-    """`--devices 2 --strategy ddp`; one process is killed; one process goes on."""
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_a_killed_process_ends_the_run_which_goes_on_from_its_checkpoint(
+    tmp_path, monkeypatch, hosts
+):
+    """The second process of `--devices 2 --strategy ddp`, or all of the second of torchrun's two
+    hosts; one process goes on."""
     out, root = tmp_path / "run", tmp_path / "data"
     write_tu(root / "TOY")
     options = ["--dataset", "TU/TOY", "--root", root, "--depth", 1, "--hidden-channels", 8]
     options += ["--epochs", 100_000, "--accelerator", "cpu", "--out", out, "--quiet"]
-    command = [sys.executable, "-m", "pyg_gunet.cli", "fit", *map(str, options)]
-    command += ["--devices", "2", "--strategy", "ddp"]
-    first = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    command = ["-m", "pyg_gunet.cli", "fit", *map(str, options)]
+    more: dict[str, Any] = {"env": ENVIRONMENT, "stderr": subprocess.PIPE, "text": True}
+    if hosts == 1:
+        command = [sys.executable, *command, "--devices", "2", "--strategy", "ddp"]
+        first = subprocess.Popen(command, **more)
+    else:
+        command = [*torchrun(2, 1), *command]
+        first, second = (
+            subprocess.Popen([*command[:3], f"--node-rank={i}", *command[3:]], **more)
+            for i in range(2)
+        )
     wait_for(out / "last.ckpt", first)
-    os.kill(second_process(first.pid), signal.SIGKILL)
+    if hosts == 1:
+        os.kill(second_process(first.pid), signal.SIGKILL)
+    else:
+        for process in (second.pid, second_process(second.pid)):
+            os.kill(process, signal.SIGKILL)
     _, err = first.communicate(timeout=120)
-    assert first.returncode == 2
-    assert "pyg-gunet: error: RuntimeError: " in err
+    if hosts == 2:
+        second.communicate()
+    assert first.returncode == (2 if hosts == 1 else 1)  # torchrun's own
+    assert "pyg-gunet: error: RuntimeError: another process of the run has ended" in err
+    assert f"resume '{out}'" in err
 
     assert {path.name for path in out.iterdir()} == {"last.ckpt", "best.ckpt"}
     reached = torch.load(out / "last.ckpt", weights_only=True)["epoch"] + 1
-    run = fit(resume=out, devices=1, epochs=reached + 2)
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    if hosts == 2:  # as many as before would wait for the other, for ever
+        with pytest.raises(ValueError, match="'hosts' needs torchrun.*got 2"):
+            fit(resume=out, devices=1)
+    run = fit(resume=out, devices=1, hosts=1, epochs=reached + 2)
     assert run.figures["epochs"] == reached + 2
     assert [row["epoch"] for row in history(out)] == list(range(1, reached + 3))
     assert run.figures["mse"] < run.figures["baselines"]["predict the mean"] * 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from torch_geometric.data import Data
 from pyg_gunet import cli
 from pyg_gunet.data.meshes import read_mesh
 from pyg_gunet.train import OneGraph, embed, evaluate, fit, load_run, predict
+from pyg_gunet.train.callbacks import Interrupt
 from pyg_gunet.train.launch import run_trainer
 from pyg_gunet.train.restore import load_weights
 from pyg_gunet.train.segment import Segment
@@ -102,7 +104,9 @@ def test_lightnings_exit_after_a_signal(number):
         raise SystemExit(1)
 
     with pytest.raises(KeyboardInterrupt if number else SystemExit):
-        run_trainer(SimpleNamespace(fit=leave), None, None, None, SimpleNamespace(signal=number))
+        run_trainer(
+            SimpleNamespace(fit=leave), None, None, "run", None, SimpleNamespace(signal=number)
+        )
 
 
 def test_places_that_are_not_there():
@@ -120,3 +124,35 @@ def test_a_vertex_that_is_not_finite(tmp_path):
     (tmp_path / "a.obj").write_text(faces)
     with pytest.raises(ValueError, match="holds a vertex that is not finite"):
         read_mesh(tmp_path / "a.obj")
+
+
+def test_the_second_ctrl_c_is_immediate():
+    trainer = SimpleNamespace(world_size=1, should_stop=False)
+    before, interrupt = signal.getsignal(signal.SIGINT), Interrupt()
+    interrupt.on_train_start(trainer, None)
+    try:
+        signal.raise_signal(signal.SIGINT)
+        assert interrupt.signal == signal.SIGINT
+        assert trainer.should_stop
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        interrupt.on_train_end()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_data_set_that_is_none():
+    with pytest.raises(TypeError, match="'dataset'.*3"):
+        fit(3)
+
+
+@pytest.mark.parametrize(
+    "text, told", [("[gloo] closed", "resume 'run' .*closed"), ("mine", "^mine")]
+)
+def test_the_end_of_another_process_is_told(monkeypatch, text, told):
+    def end(*args, **kwargs):
+        raise RuntimeError(text)
+
+    monkeypatch.setattr("pyg_gunet.train.launch._group_size", lambda: 2)
+    with pytest.raises(RuntimeError, match=told):
+        run_trainer(SimpleNamespace(fit=end), None, None, "run", None, SimpleNamespace(signal=0))

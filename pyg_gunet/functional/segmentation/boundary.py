@@ -61,7 +61,7 @@ def labelled_graph(
     """Checks the arguments of :func:`boundary_iou`, whose errors are raised."""
     counts = label_counts(preds, target, num_classes, ignore_index, batch, node_weight)
     with outermost() as values:
-        check_edge_index(edge_index, target.numel(), values)
+        check_edge_index(edge_index, target.numel(), values, of="target")
         check_edge_weight(edge_length, edge_index.size(1), values, name="edge_length")
         check_same_device(target, "target", edge_index=edge_index, edge_length=edge_length)
         if values and edge_length is not None and bool((edge_length < 0).any()):

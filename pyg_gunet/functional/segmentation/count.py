@@ -168,7 +168,7 @@ def check_labels(
     check_same_device(target, "target", preds=preds, batch=batch)
     if batch is None:
         return 1
-    check_batch(batch, target.size(0), values)
+    check_batch(batch, target.size(0), values, "target")
     return int(batch[-1]) + 1 if batch.numel() else 0
 
 

@@ -135,7 +135,7 @@ def check_regions(
         )
     check_ignore_index(ignore_index)
     check_same_device(target, "target", preds=preds, batch=batch)
-    check_batch(batch, target.size(0), values)
+    check_batch(batch, target.size(0), values, "target")
     check_node_weight(node_weight, target, values)
 
 

@@ -76,7 +76,7 @@ def part_iou(
     check_same_device(target, "target", preds=preds, batch=batch, category=category)
     allowed = _allowed(parts, target.device)
     with outermost() as values:
-        check_batch(batch, target.size(0), values)
+        check_batch(batch, target.size(0), values, "target")
         shapes = _check_category(category, batch, len(allowed), values)
         if preds.dim() == 2:
             preds = _among(preds, allowed, category, batch, values)
