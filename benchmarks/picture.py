@@ -28,7 +28,7 @@ from torch_geometric.nn import GraphUNet
 import pyg_gunet
 
 PEER, OURS = "PyG GraphUNet", "ours"
-SIZES, MESHES, EPOCHS, STEPS = (400, 1000), 48, 60, 1_000
+SIZES, MESHES, EPOCHS, STEPS = (400, 1000), 48, 60, 300
 Found = dict[str, Any]  # error [N], out [N, D], share of the variance left
 
 

@@ -32,7 +32,7 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch) -> None:
     assert names["logits"].shape == (64, 7)
     assert names["z"].shape == (16, 8)
     assert names["field"].shape == (64, 1)
-    assert names["again"].whole.num_nodes == 40
+    assert names["scores"].shape == (40, 2)
     assert 0 <= names["run"].figures["test_accuracy"] <= 1
 
 
