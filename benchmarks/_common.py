@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 import torch
+from _tables import table as table  # which needs no torch
 from torch import Tensor
 
 
@@ -62,12 +63,6 @@ def write_json(path: str | None, records: Iterable[dict[str, Any]]) -> None:
     aside = target.with_name(target.name + ".part")
     aside.write_text(json.dumps(list(records), indent=1) + "\n")
     os.replace(aside, target)
-
-
-def table(header: list[str], rows: list[list[Any]]) -> str:
-    """A Markdown table."""
-    cells = [header, ["---"] * len(header), *[[str(c) for c in row] for row in rows]]
-    return "\n".join("| " + " | ".join(row) + " |" for row in cells)
 
 
 def interleaved(

@@ -16,7 +16,6 @@ of an earlier run in the same file. --json also writes the figures as CSV and a 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
 import statistics
@@ -244,13 +243,8 @@ def main() -> None:
         ]
         print(table(["case", "system", "metric", "value", "n"], rows), flush=True)
     if args.json:
-        path = Path(args.json)
-        with path.with_suffix(".csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, kept[0])
-            writer.writeheader()
-            writer.writerows(kept)
         edges = {name: size[1] for name, size in SIZES.items()}
-        plot(kept, UNET_SYSTEMS, edges, HIDDEN, path.with_suffix(".png"))
+        plot(kept, UNET_SYSTEMS, edges, HIDDEN, Path(args.json).with_suffix(".png"))
 
 
 def _short(value: float | str) -> str:

@@ -14,7 +14,6 @@ printed).
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
 import time
@@ -198,7 +197,7 @@ def main() -> None:
     parser.add_argument("--name", nargs="*", help="data sets of the distances (default: all)")
     parser.add_argument("--seeds", type=int, default=3, help="scores per data set, calls per time")
     parser.add_argument("--only", choices=("time", "coverage"))
-    parser.add_argument("--json", type=Path, help="flat records; a .csv of the same name beside it")
+    parser.add_argument("--json", type=Path, help="flat records")
     parser.add_argument("--quick", action="store_true", help="up to 1e5 edges; grid and ring")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -214,10 +213,6 @@ def main() -> None:
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(records, indent=1) + "\n")
-        with args.json.with_suffix(".csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(records[0]))
-            writer.writeheader()
-            writer.writerows(records)
 
 
 if __name__ == "__main__":

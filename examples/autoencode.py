@@ -1,10 +1,10 @@
 """Reconstruct a graph from half of its nodes: top-k keeps one corner, spread keeps them all near.
 
+    python examples/autoencode.py
+
 An 8 x 8 grid is encoded into half of its nodes, and the coordinates of all nodes are decoded from
 those alone: nothing else passes the pooling. Prints the error and the kept nodes of both.
 """
-
-from __future__ import annotations
 
 import argparse
 
@@ -34,27 +34,23 @@ class AutoEncoder(torch.nn.Module):
         return self.decode(self.up(h, edge_index)), pooled.perm
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=1000)
-    steps = parser.parse_args().steps
-    edge_index, x = grid(8, 8)
-    for select in ("topk", "spread"):
-        torch.manual_seed(0)
-        model = AutoEncoder(select)
-        optimizer = torch.optim.Adam(model.parameters(), lr=5e-4)
-        best = float("inf")
-        for _ in range(steps):
-            optimizer.zero_grad()
-            out, perm = model(x / 8, edge_index)
-            loss = (out - x / 8).square().mean()
-            if loss.item() < best:
-                best, kept = loss.item(), set(perm.tolist())
-            loss.backward()
-            optimizer.step()
-        print(f"\n{select}: mean squared error {best:.1e} from {len(kept)} of {x.size(0)} nodes")
-        print("\n".join(" ".join(".#"[8 * r + c in kept] for c in range(8)) for r in range(8)))
-
-
-if __name__ == "__main__":
-    main()
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--steps", type=int, default=1000)
+parser.add_argument("--quick", action="store_true", help="two steps")
+args = parser.parse_args()
+edge_index, x = grid(8, 8)
+for select in ("topk", "spread"):
+    torch.manual_seed(0)
+    model = AutoEncoder(select)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-4)
+    best = float("inf")
+    for _ in range(2 if args.quick else args.steps):
+        optimizer.zero_grad()
+        out, perm = model(x / 8, edge_index)
+        loss = (out - x / 8).square().mean()
+        if loss.item() < best:
+            best, kept = loss.item(), set(perm.tolist())
+        loss.backward()
+        optimizer.step()
+    print(f"\n{select}: mean squared error {best:.1e} from {len(kept)} of {x.size(0)} nodes")
+    print("\n".join(" ".join(".#"[8 * r + c in kept] for c in range(8)) for r in range(8)))

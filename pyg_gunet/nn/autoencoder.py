@@ -36,6 +36,9 @@ class GraphUNetAutoEncoder(LevelModel):
     except through `z`: what it reads besides is the structure alone, the levels' edges, sizes and
     kept nodes. (With skip connections an auto-encoder copies its input.)
 
+    Its words are not the paper's: ``select='spread', connect='contract', lift='interpolate'``, so
+    that every dropped node is near a kept one and hears from it (`reduce` is ``'keep'``, as there).
+
     A linear path runs through `z`: the features of the coarsest nodes, mapped into part of `z`,
     lifted to all nodes, and mapped back. Both maps start as each other's inverse (orthonormal where
     `z` is narrower than the features), and the last layers of the networks beside the path at zero.

@@ -375,17 +375,13 @@ class GUnpool(torch.nn.Module):
             perm (Tensor): Index of each kept node before pooling, [K].
             num_nodes (int): Number of nodes before pooling, N.
             edge_index (Tensor, optional): Edges before pooling, [2, E]; needed unless `lift` is
-                ``'zero'``, which takes none. (default: None)
+                ``'zero'``, which does not read them. (default: None)
             edge_weight (Tensor, optional): Their weights [E], which ``'interpolate'`` reads.
                 (default: None, all ones)
         """
         (check_tensor if self.lift == "zero" else check_floating)(x, "x")
-        if (edge_index is None) != (self.lift == "zero"):
-            given = "None" if edge_index is None else "edges"
-            raise ValueError(
-                f"'edge_index' must be None with lift='zero', and edges otherwise "
-                f"(got {given} with lift={self.lift!r})"
-            )
+        if edge_index is None and self.lift != "zero":
+            raise ValueError(f"'edge_index' must be given (got None with lift={self.lift!r})")
         if edge_weight is not None and self.lift != "interpolate":
             raise ValueError(
                 f"'edge_weight' goes with lift='interpolate' (got weights with lift={self.lift!r})"
@@ -419,7 +415,7 @@ class GUnpool(torch.nn.Module):
         return self._lift(x, hierarchy.perms[level], above.num_nodes, near)
 
     def _lift(self, x: Tensor, perm: Tensor, num_nodes: int, edge_index: Tensor | None) -> Tensor:
-        if edge_index is None:
+        if edge_index is None or self.lift == "zero":
             return x.new_zeros((num_nodes, x.size(1))).index_copy(0, perm, x)
         steps = NUM_ITERATIONS if self.lift == "propagate" else 0
         return propagate_kept(x, perm, edge_index, num_nodes, steps)

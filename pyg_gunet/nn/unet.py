@@ -56,10 +56,10 @@ class GraphUNet(LevelModel):
             that one can do; `select` and `reduce` are then its own, and so is `connect` but for
             ``'walk'``. (default: None)
 
-    The paper's levels keep rows and drop the rest, and bring zeros back: ``reduce='keep'``,
-    ``lift='zero'``, as here by default. Where a problem has long range, ``select='spread',
-    reduce='mean', connect='contract', lift='interpolate'`` carry what a level knows to all nodes
-    (``benchmarks/mesh_physics.py``).
+    The defaults are the paper's words: ``select='topk', reduce='keep', connect='two_hop',
+    lift='zero'`` keep rows, drop the rest, and bring zeros back. Where a problem has long range,
+    ``select='spread', reduce='mean', connect='contract', lift='interpolate'`` carry what a level
+    knows to all nodes (``benchmarks/mesh_physics.py``).
 
     ``connect='walk'`` makes no edges: a pooled level propagates by walks through the graph itself,
     normalised at every hop, see :mod:`pyg_gunet.graph.walk`. Linear in the edges, in time and

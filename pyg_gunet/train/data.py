@@ -43,8 +43,9 @@ class GraphData(LightningDataModule):
             :func:`pyg_gunet.load`; from Python also a graph or a data set of PyG.
             (default: bunny)
         root (str, optional): Folder of public data sets. (default: data)
-        options (dict, optional): What the reader of the data set is told beside name and root.
-            (default: nothing)
+        options (dict, optional): What the reader of the data set is told beside name and root; of a
+            table of edges ``{nodes: FILE, labels: COLUMN, targets: [COLUMN]}`` and what else
+            :func:`pyg_gunet.data.read_graphs` takes. (default: nothing)
         batch_size (int, optional): Graphs per step over all devices. (default: 32)
         seed (int, optional): Seed of drawn splits and of the order. (default: 0)
     """

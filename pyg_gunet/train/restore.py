@@ -30,7 +30,7 @@ def load_run(ckpt: PathLike, *, device: str = "cpu", **changes: Any) -> tuple[Li
 
     Example:
         >>> model, data = load_run("runs/bunny-autoencode")  # doctest: +SKIP
-        >>> x_hat, z = model(data.whole)  # doctest: +SKIP
+        >>> x_hat, z = model(data.graphs[0])  # doctest: +SKIP
     """
     path = check_path(ckpt, "ckpt")
     path = path / BEST if path.is_dir() else path

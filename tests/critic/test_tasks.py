@@ -86,7 +86,7 @@ def test_staircase_has_its_information(mi: ModuleType) -> None:
 
 def test_forward_and_reverse_example_runs(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "examples" / "kl_forward_reverse.py")]
-    command += ["--steps", "2", "--out", str(tmp_path / "kl.png")]
+    command += ["--quick", "--out", str(tmp_path / "kl.png")]
     out = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert out.returncode == 0, out.stderr
     assert "KL(P || Q)" in out.stdout

@@ -178,12 +178,12 @@ def test_edges_of_the_range():
         (
             lambda: GUnpool("nearest")(torch.ones(1, 1), torch.tensor([0]), 5),
             ValueError,
-            "'edge_index' must be .*None with lift='nearest'",
+            "'edge_index' must be given .*None with lift='nearest'",
         ),
         (
-            lambda: GUnpool()(torch.ones(1, 1), torch.tensor([0]), 5, PATH),
-            ValueError,
-            "'edge_index' must be None with lift='zero'",
+            lambda: GUnpool()(torch.ones(1, 1), torch.tensor([0]), 5, PATH + 1),
+            IndexError,
+            "'edge_index'.*5",
         ),
         (
             lambda: propagate_kept(torch.ones(2, 1), torch.tensor([0]), PATH, 5),
@@ -205,6 +205,12 @@ def test_edges_of_the_range():
 def test_refused(call, error, match):
     with pytest.raises(error, match=match):
         call()
+
+
+def test_zeros_come_back_with_and_without_edges():
+    """So that one word can be exchanged for another."""
+    x, perm = torch.randn(2, 3), torch.tensor([4, 1])
+    torch.testing.assert_close(GUnpool()(x, perm, 5, PATH), GUnpool()(x, perm, 5))
 
 
 def test_repr():

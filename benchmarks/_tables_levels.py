@@ -1,0 +1,194 @@
+"""Tables on what levels carry and what they cost."""
+
+from __future__ import annotations
+
+from _tables import Records, block, bold_least, fixed, lines, seconds, short, small, table
+
+ONE = "one thread of a busy machine"
+SETS = ("grid2d", "ring", "bunny", "airplane", "ant", "nut", "sphere")
+
+
+@block(
+    "compression",
+    ["compression.json"],
+    "python benchmarks/compression.py --seeds 1",
+    "2026-11-26", "1 seed", "0.2.0", ONE,
+)  # fmt: skip
+def compression() -> str:
+    found, rows = Records("compression.json"), []
+    for case in found.names(0):
+        floats = found(case, "ours", "floats")
+        base = [found(case, s, "mse") for s in ("harmonic", "biharmonic", "spectral")]
+        values = [*base, found(case, "ours", "before"), found(case, "ours", "mse")]
+        time = seconds(found(case, "ours", "seconds"))
+        rows.append([case, f"{floats:.2f}", *bold_least(values, small), time])
+    names = ("harmonic", "biharmonic", "spectral low-pass", "ours, before training", "ours")
+    return table(["set", "floats per node", *names, "training"], rows)
+
+
+@block(
+    "picture", ["picture.json"],
+    "python benchmarks/picture.py --root DATA",
+    "2026-11-26", "1 seed", "0.2.0", ONE,
+)  # fmt: skip
+def picture() -> str:
+    found = Records("picture.json")
+    columns = {case: (case, "share of variance") for case in found.names(0)}
+    rows = {name: name for name in found.names(1)}
+    return found.grid("share of the variance left", rows, columns, lambda v: f"{v:.2g}")
+
+
+@block(
+    "pooling", ["pooling.json"],
+    "python benchmarks/pooling.py",
+    seeds="medians of 5 to 30 steps taken in turns",
+)  # fmt: skip
+def pooling() -> str:
+    found, rows = Records("pooling.json"), []
+    names = {"cora": "Cora's size", "pubmed": "Pubmed's size", "batch128": "128 small graphs"}
+    for case, name in names.items():
+        peer, ours = ((s, *(found(case, s, m) for m in ("step_s", "peak_extra_mb")))
+                      for s in ("PyG GraphUNet", "ours"))  # fmt: skip
+        faster = f"{found(case, 'ours', 'speedup'):.1f}x"
+        memory = (f"{short(peer[2])} MB", f"{short(ours[2])} MB")
+        difference = small(found(case, "ours", "max_abs_difference"))
+        rows.append([name, seconds(peer[1]), seconds(ours[1]), faster, *memory, difference])
+    head = ["case", "PyG `GraphUNet`", "ours", "faster", "PyG, extra memory", "ours"]
+    return table([*head, "largest difference of outputs"], rows)
+
+
+@block(
+    "kernels", ["kernels.json"],
+    "python benchmarks/kernels.py",
+    "2026-11-26", "medians of 5 to 100 calls", "0.2.0",
+)  # fmt: skip
+def kernels() -> str:
+    found = Records("kernels.json")
+    rows = [[case, *(short(found(case, s, "ms")) for s in ("private", "public"))]
+            for case in found.names(0)]  # fmt: skip
+    return table(["case", "scipy's private kernels, ms", "its public ones (in use), ms"], rows)
+
+
+@block(
+    "scale", ["scale.json", "scale.png"],
+    "python benchmarks/scale.py", seeds="medians",
+)  # fmt: skip
+def scale() -> str:
+    found = Records("scale.json")
+
+    def cost(case: str, system: str) -> str:
+        if found(case, system, "step"):
+            return f"{found(case, system, 'step')} at 16 GB"
+        return (
+            f"{seconds(found(case, system, 'seconds'))}, {short(found(case, system, 'peak_mb'))} MB"
+        )
+
+    sizes = {
+        "Cora's, 10,556 edges": "unet cora",
+        "Pubmed's, 88,648 edges": "unet pubmed",
+        "a quarter of ogbn-arxiv's, 578,900 edges": "unet arxiv/4",
+    }
+    systems = ("pyg.GraphUNet", "two_hop", "sampled", "walk")
+    first = [[size, *(cost(case, s) for s in systems)] for size, case in sizes.items()]
+    head = ["size, hidden 64", "PyG `GraphUNet`", *(f"ours, `{s}`" for s in systems[1:])]
+    flat = {
+        "PyG `GCN`, 7 layers, on `edge_index`": "GCN edge_index",
+        "PyG `GCN`, 7 layers, on a CSR adjacency": "GCN csr",
+        "ours, `walk`, depth 3 (7 convolutions)": "walk",
+        "the same on a prepared adjacency": "walk prepared",
+        "ours, `walk`, depth 4": "walk depth 4",
+    }
+    second = [[name, *cost("gcn arxiv", system).split(", ")] for name, system in flat.items()]
+    most = found("products", "walk", "process_peak_mb") / 1e3
+    third = {
+        size: f"slope {size}" for size in (10**5, 3 * 10**5, 10**6, 3 * 10**6, 10**7, 3 * 10**7)
+    }
+    body = []
+    for name, system in {
+        "`walk` step": "walk",
+        "the same on 2 MB pages": "walk, huge pages",
+        "one bare CSR product": "bare product, small pages",
+    }.items():
+        cells = [short(1e3 * found(case, system, "seconds")) for case in third.values()]
+        body.append([name, *cells, f"{found('slope', system, 'slope'):.2f}"])
+    floor = [f"{found('floor arxiv', s, 'over_floor'):.2f}" for s in ("step", "prepared")]
+    growth = found("growth cora", "walk", "mb_over_300_steps")
+    products = found("floor arxiv", "walk", "products")
+    return "\n\n".join([
+        table(head, first),
+        table(["ogbn-arxiv's size, 169,343 nodes, hidden 64", "step", "extra memory"], second),
+        f"ogbn-products' size, 2.4M nodes and 124M directed edges, hidden 32: "
+        f"{seconds(found('products', 'walk', 'seconds'))} a step in a process of {most:.1f} GB. "
+        f"{growth:.1f} MB more after 300 steps at Cora's size. Over the {products:.1f} sparse "
+        f"products that a step must do: {floor[0]}, prepared {floor[1]}.",
+        "Milliseconds against directed edges, 13.7 a node, hidden 32; a slope of 1.1 was the goal:",
+        table(["directed edges", *(f"{size:.0e}" for size in third), "slope"], body),
+    ])  # fmt: skip
+
+
+@block(
+    "coverage", ["spread_coverage.json", "spread.json"],
+    "python benchmarks/spread.py --root MESHES --json FILE", seeds="2 seeds; 5 calls per time",
+)  # fmt: skip
+def coverage() -> str:
+    found, time = Records("spread_coverage.json"), Records("spread.json")
+    systems = ("top-k", "random", "k-MIS", "NDP", "spread")
+    rows = [[s, *(found.text(f"{s}, ratio 0.1", m, "largest distance", fixed(1)) for m in systems)]
+            for s in SETS]  # fmt: skip
+    every = {size: [r["value"] for key, r in time.rows.items() if size in key[0] and key[2] == "s"]
+             for size in ("1e+05", "1e+06")}  # fmt: skip
+    text = "; ".join(f"{size} edges {min(v):.2g} to {max(v):.2g} s" for size, v in every.items())
+    return f"{table(['hops, at ratio 0.1', *systems], rows)}\n\nTime of `spread`: {text}."
+
+
+@block(
+    "selection", ["selection.json"],
+    "python benchmarks/selection.py --root MESHES",
+    seeds="3 seeds, 600 steps",
+)  # fmt: skip
+def selection() -> str:
+    columns = {name: (name, "mean mse") for name in SETS}
+    rows = {f"`{name}`": name for name in ("topk", "spread", "spread, quantiles=1")}
+    return Records("selection.json").grid(
+        "share of the variance", rows, columns, lambda v: f"{v:.2g}"
+    )
+
+
+@block(
+    "autoencoding", ["autoencoding.json", "autoencoding.csv"],
+    "python benchmarks/autoencoding.py --root MESHES", seeds="3 seeds on grid and ring, else 1",
+)  # fmt: skip
+def autoencoding() -> str:
+    found = Records("autoencoding.json")
+    names = {
+        "predict the mean": "mean", "PyG `TopKPooling`": "pyg-topk", "`GPool`, top-k": "gpool-topk",
+        "PyG `SAGPooling`": "pyg-sag", "a fixed random half": "random", "NMF": "nmf",
+        "LaPool": "lapool", "DiffPool": "diffpool", "MinCut": "mincut", "Graclus": "graclus",
+        "k-MIS": "kmis", "NDP": "ndp", "`GPool`, spread": "gpool-spread",
+        "the same, `quantiles=1`": "gpool-spread-fixed",
+        "the same, and `lift='propagate'`": "gpool-spread-propagate", "no pooling": "none",
+    }  # fmt: skip
+    cut = {(f"{r['name']}, ratio {r['ratio']}, {r['levels']} level(s)", r["method"])
+           for r in lines("autoencoding.csv") if r["stop"] == "time"}  # fmt: skip
+
+    def rows(cases: list[str], systems: dict[str, str]) -> list[list[str]]:
+        body = []
+        for name, system in systems.items():
+            cells = [found.text(case, system, "mse", small) for case in cases]
+            marks = [" <" if (case, system) in cut else "" for case in cases]
+            body.append([name, *(cell + mark for cell, mark in zip(cells, marks))])
+        return [row for row in body if any(row[1:])]
+
+    half = [f"{name}, ratio 0.5, 1 level(s)" for name in SETS]
+    deeper = [(name, *way) for name in SETS[:2] for way in ((0.25, 1), (0.1, 1), (0.5, 3))]
+    ways = {
+        f"{name}, {ratio} x{levels}": f"{name}, ratio {ratio}, {levels} level(s)"
+        for name, ratio, levels in deeper
+    }
+    fewer = {n: s for n, s in names.items() if found("ring, ratio 0.1, 1 level(s)", s, "mse")}
+    return "\n\n".join(
+        [
+            table(["ratio 0.5", *SETS], rows(half, names)),
+            table(["smaller ratios, deeper", *ways], rows(list(ways.values()), fewer)),
+        ]
+    )
