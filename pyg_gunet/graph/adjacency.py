@@ -152,6 +152,10 @@ class Adjacency(Graph):
             if isinstance(self.matrix, Tensor):
                 return Adjacency(self.matrix[perm][:, perm], loop, self.symmetric)
             return Adjacency(csr.submatrix(self.matrix, perm), loop, self.symmetric)
+        if name != "two_hop":
+            raise ValueError(
+                f"'connect' must be two_hop, induced or contract on an adjacency (got {name!r})"
+            )
         limit = None if connect is None else connect.max_products
         matrix = restricted_square(self.matrix, perm, self.symmetric, limit, DENSE_SHARE)
         return Adjacency(matrix, None, self.symmetric)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch_geometric.utils import coalesce
 
 from pyg_gunet.graph.gcn import gcn_edges
 from pyg_gunet.graph.graph import Connection, Graph, moved
@@ -24,9 +25,6 @@ class Edges(Graph):
             (default: None)
         weighted (bool, optional): Whether convolutions get the weights, as `edge_weight`.
             (default: True)
-
-    Attributes:
-        signed (bool): Whether weights may be negative, which some convolutions have no root for.
     """
 
     def __init__(
@@ -39,7 +37,20 @@ class Edges(Graph):
     ) -> None:
         self.edge_index, self.num_nodes = edge_index, num_nodes
         self.edge_weight, self.edge_attr, self.weighted = edge_weight, edge_attr, weighted
-        self.signed = False
+        self._signed: bool | None = None
+
+    @property
+    def signed(self) -> bool:
+        """Whether weights are negative, which some convolutions have no root for: read once."""
+        if self._signed is None:
+            if torch.compiler.is_compiling():
+                return False
+            self._signed = self.edge_weight is not None and bool((self.edge_weight < 0).any())
+        return self._signed
+
+    @signed.setter
+    def signed(self, signed: bool) -> None:
+        self._signed = signed
 
     def convolve(self, conv: Callable[..., Tensor], x: Tensor) -> Tensor:
         options: dict[str, Tensor | None] = {}
@@ -56,9 +67,15 @@ class Edges(Graph):
         return out
 
     def propagate(self, x: Tensor) -> Tensor:
-        (source, target), weight = gcn_edges(
-            self.edge_index, self.edge_weight, self.num_nodes, x.dtype
-        )
+        index, weight = self.edge_index, self.edge_weight
+        if (
+            self.signed and weight is not None
+        ):  # degrees count absolute sums of parallel edges, not sums of absolutes
+            loop = index[0] == index[1]
+            plain = coalesce(index[:, ~loop], weight[~loop], self.num_nodes)
+            index = torch.cat([plain[0], index[:, loop]], dim=1)
+            weight = torch.cat([plain[1], weight[loop]])
+        (source, target), weight = gcn_edges(index, weight, self.num_nodes, x.dtype)
         return torch.zeros_like(x).index_add(0, target, weight.unsqueeze(-1) * x[source])
 
     def pool(self, perm: Tensor, transfer: Transfer | None, connect: Connection) -> Edges:
@@ -66,7 +83,7 @@ class Edges(Graph):
             self.edge_index, self.edge_weight, self.edge_attr, perm, self.num_nodes, transfer
         )
         below = Edges(index, perm.size(0), weight, attr, self.weighted)
-        below.signed = self.signed
+        below._signed = self._signed  # sums of weights of one sign keep it
         return below
 
     def edges(self, loops: bool = False) -> tuple[Tensor, Tensor | None]:
@@ -78,7 +95,9 @@ class Edges(Graph):
             for part in (self.edge_weight, self.edge_attr)
         )
         index = moved(self.edge_index, *args, **kwargs)
-        return Edges(index, self.num_nodes, weight, attr, self.weighted)
+        moved_edges = Edges(index, self.num_nodes, weight, attr, self.weighted)
+        moved_edges._signed = self._signed
+        return moved_edges
 
     def __repr__(self) -> str:
         return (

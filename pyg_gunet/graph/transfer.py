@@ -66,6 +66,9 @@ class Transfer:
                 weight = torch.cat([weight, weight])
             proper = ((source != target) & (weight.detach() > 0)).nonzero().view(-1)
             source, target, weight = source[proper], target[proper], weight[proper]
+            if weight.numel():  # sums of large weights overflow; powers of two change no share
+                exponent = torch.frexp(weight.detach().max()).exponent - 1
+                weight = weight / torch.exp2(exponent.to(weight.dtype))
             own = torch.arange(size, device=perm.device)
             parts = [(perm, own, weight.new_ones(size))]
             reached = torch.zeros(num_nodes, dtype=torch.bool, device=perm.device)

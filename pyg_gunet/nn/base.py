@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 from pyg_gunet.graph.adjacency import Adjacency
 from pyg_gunet.graph.edges import Edges
@@ -141,11 +142,18 @@ class LevelModel(torch.nn.Module):
         Raises:
             ValueError, TypeError, IndexError: On bad input, naming the argument and the value.
         """
+        if isinstance(edge_weight, Tensor) and edge_weight.requires_grad:
+            raise ValueError(
+                "'edge_weight' must be fixed in a prepared graph: pass edge_weight.detach() "
+                "(got one that requires a gradient)"
+            )
         with torch.inference_mode(False), torch.no_grad(), outermost() as values:
             if num_nodes is None:
                 num_nodes = _last_node(edge_index, batch)
             check_num_nodes(num_nodes)
-            edge_index, edge_weight = as_edges(edge_index, edge_weight, num_nodes)
+            edge_index, edge_weight = as_edges(
+                edge_index, edge_weight, num_nodes, weighted=self.weighted
+            )
             check_batch(batch, num_nodes, values)
             self._check_edges(edge_index, edge_weight, None, num_nodes, values, "num_nodes")
             edge_index, batch = kept(edge_index), kept(batch)
@@ -192,6 +200,9 @@ class LevelModel(torch.nn.Module):
         check_features(x, self.in_channels, values)
         for i, made in enumerate(self.pools):
             check_pool(made, self.hidden_channels, f"pools[{i}]")
+        convs = [conv for name in ("down_convs", "up_convs") for conv in getattr(self, name)]
+        if self.fused != all(isinstance(conv, UNetConv) for conv in convs):
+            self.declare(convs)  # one was exchanged
         if isinstance(edge_index, (Graph, Hierarchy)):
             hierarchy = self._ready(x, edge_index, batch, edge_weight, edge_attr, values)
         else:
@@ -209,8 +220,8 @@ class LevelModel(torch.nn.Module):
             )
             self._check_edges(edge_index, edge_weight, edge_attr, x.size(0), values)
             graph = self._graph(edge_index, edge_weight, edge_attr, x.size(0), x.dtype)
-            if isinstance(graph, Edges) and values and edge_weight is not None:
-                graph.signed = bool((edge_weight < 0).any())
+            if isinstance(graph, Edges) and not values:
+                graph.signed = False  # not read
             hierarchy = Hierarchy([Level(x.size(0), batch, graph)])
         if batch_size is not None:
             check_batch_size(batch_size, hierarchy.levels[0].batch, values)
@@ -234,6 +245,10 @@ class LevelModel(torch.nn.Module):
             )
         if self.walks:
             check_weights(edge_weight, values)
+        if values and edge_weight is not None and unpack_dual(edge_weight).tangent is not None:
+            raise NotImplementedError(
+                "'edge_weight' has no forward-mode derivative; take reverse mode (got a tangent)"
+            )
         if edge_attr is None:
             return
         check_floating(edge_attr, "edge_attr")
@@ -265,7 +280,9 @@ class LevelModel(torch.nn.Module):
         if self.fused and stored and not learned:
             adjacency = Adjacency.from_edge_index(edge_index, edge_weight, num_nodes, dtype)
             return Walk.from_adjacency(adjacency) if self.walks else adjacency
-        if edge_weight is None and self.weighted:  # as PyG's GraphUNet
+        if edge_weight is not None:
+            edge_weight = edge_weight.to(dtype)
+        elif self.weighted:  # as PyG's GraphUNet
             edge_weight = torch.ones(edge_index.size(1), dtype=dtype, device=edge_index.device)
         return Edges(edge_index, num_nodes, edge_weight, edge_attr, self.weighted)
 
@@ -324,12 +341,20 @@ class LevelModel(torch.nn.Module):
         """A prepared graph as this model's convolutions take it."""
         if isinstance(graph, Edges):
             parts = graph.edge_index, graph.edge_weight, graph.edge_attr
-            return self._graph(*parts, graph.num_nodes, x.dtype)
+            made = self._graph(*parts, graph.num_nodes, x.dtype)
+            if isinstance(made, Edges):
+                made.signed = graph.signed
+            return made
         kind = Walk if self.walks else Adjacency
         if not self.fused or not isinstance(graph, kind):
             raise ValueError(
                 f"'edge_index' was prepared for another 'connect' or 'conv' "
                 f"(got {type(graph).__name__} for connect={self.words[2]!r})"
+            )
+        if not self.walks and {pool.connect_name for pool in self.pools} - set(STORED):
+            raise ValueError(
+                f"'edge_index' must be edges for a pool whose connect is none of "
+                f"{', '.join(STORED)} (got {type(graph).__name__})"
             )
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         if (graph.values.dtype, graph.values.device) != (dtype, x.device):
@@ -385,10 +410,8 @@ class LevelModel(torch.nn.Module):
 
 
 def kept(tensor: Any) -> Any:
-    """A tensor as a prepared graph keeps it: of no gradient, and of no inference mode."""
-    if tensor is None:
-        return None
-    return tensor.clone() if tensor.is_inference() else tensor.detach()
+    """A tensor as a prepared graph keeps it: its own, of no gradient and no inference mode."""
+    return None if tensor is None else tensor.detach().clone()
 
 
 def _last_node(edge_index: Any, batch: Tensor | None) -> int:

@@ -172,7 +172,8 @@ class GPool(torch.nn.Module):
         batch: Tensor | None = None,
         attn: Tensor | None = None,
     ) -> PoolOutput:
-        r"""Pools the graph.
+        r"""Pools the graph. Models call it on their levels, so that hooks see what is kept: in the
+        place of the edges stands the coarser level then, and the transfer in that of `edge_attr`.
 
         Args:
             x (Tensor): Node features, [N, F].
@@ -182,6 +183,8 @@ class GPool(torch.nn.Module):
             batch (Tensor, optional): Sorted graph id per node, [N]. (default: None, one graph)
             attn (Tensor, optional): Features to score in place of `x`, [N, F]. (default: None)
         """
+        if isinstance(edge_index, Level):
+            return self._down(x, edge_index, bool(edge_attr))
         with outermost() as values:
             check_features(x, self.in_channels if attn is None else None, values)
             edge_index, edge_attr = as_edges(edge_index, edge_attr, x.size(0), "edge_attr")
@@ -220,6 +223,10 @@ class GPool(torch.nn.Module):
             level (Level): Where they are.
             transfer (bool, optional): Whether the way up needs it. (default: False)
         """
+        out: Any = self(x, level, transfer)
+        return out.x, out.edge_index, out.perm, out.edge_attr
+
+    def _down(self, x: Tensor, level: Level, transfer: bool) -> PoolOutput:
         near, weight = None, None
         covers = isinstance(self.select, GPoolSelect) and self.select.strategy == "spread"
         if transfer or self.uses_transfer or covers:
@@ -230,8 +237,9 @@ class GPool(torch.nn.Module):
             between = Transfer.from_edges(perm, near, weight, level.num_nodes)
         graph = level.graph.pool(perm, between, connection(self.connect))
         batch = None if level.batch is None else level.batch[perm]
-        below = Level(perm.size(0), batch, graph)
-        return self.gated(x, perm, score, between), below, perm, between
+        below: Any = Level(perm.size(0), batch, graph)
+        out, link = self.gated(x, perm, score, between), between
+        return PoolOutput(out, below, link, batch, perm, score)  # type: ignore[arg-type]
 
     def gated(self, x: Tensor, perm: Tensor, score: Tensor, transfer: Transfer | None) -> Tensor:
         """What kept nodes carry on, [K, F]: `x` reduced, times the gate's value [K]."""
@@ -247,6 +255,11 @@ class GPool(torch.nn.Module):
 
     def score(self, x: Tensor, perm: Tensor, batch: Tensor | None) -> Tensor:
         """The gate's value [K] of nodes that were selected before."""
+        if not isinstance(self.select, GPoolSelect):
+            raise ValueError(
+                "'select' must be a GPoolSelect where levels were prepared "
+                f"(got {type(self.select).__name__})"
+            )
         return self.select.score(x, batch)[1][perm]
 
     def _select(
@@ -254,19 +267,21 @@ class GPool(torch.nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """``(perm, score)``, both [K]."""
         if isinstance(self.select, GPoolSelect):
-            y, gated = self.select.score(x, batch)
-            perm = self.select.choose(y, edge_index, batch)
-            return perm, gated[perm]
-        if batch is None:
-            batch = torch.zeros(x.size(0), dtype=torch.long, device=x.device)
-        chosen = self.select(x, batch)
+            chosen = self.select(x, batch, edge_index)
+            return chosen.node_index, chosen.weight
+        one = torch.zeros(x.size(0), dtype=torch.long, device=x.device) if batch is None else batch
+        chosen = self.select(x, one)
         perm, weight = chosen.node_index, chosen.weight
         if perm.size(0) != chosen.num_clusters:
             raise ValueError(
                 f"'select' must choose single nodes (got {type(self.select).__name__}, which puts "
                 f"{perm.size(0)} nodes into {chosen.num_clusters} clusters)"
             )
-        return perm, x.new_ones(perm.size(0)) if weight is None else weight
+        weight = x.new_ones(perm.size(0)) if weight is None else weight
+        if batch is None:
+            return perm, weight
+        order = torch.sort(batch[perm], stable=True).indices  # the next level is sorted by graph
+        return perm[order], weight[order]
 
     def _check(
         self,
