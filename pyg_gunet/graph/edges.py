@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.utils import coalesce
 
 from pyg_gunet.graph.gcn import gcn_edges
 from pyg_gunet.graph.graph import Connection, Graph, moved
@@ -67,15 +66,9 @@ class Edges(Graph):
         return out
 
     def propagate(self, x: Tensor) -> Tensor:
-        index, weight = self.edge_index, self.edge_weight
-        if (
-            self.signed and weight is not None
-        ):  # degrees count absolute sums of parallel edges, not sums of absolutes
-            loop = index[0] == index[1]
-            plain = coalesce(index[:, ~loop], weight[~loop], self.num_nodes)
-            index = torch.cat([plain[0], index[:, loop]], dim=1)
-            weight = torch.cat([plain[1], weight[loop]])
-        (source, target), weight = gcn_edges(index, weight, self.num_nodes, x.dtype)
+        (source, target), weight = gcn_edges(
+            self.edge_index, self.edge_weight, self.num_nodes, x.dtype
+        )
         return torch.zeros_like(x).index_add(0, target, weight.unsqueeze(-1) * x[source])
 
     def pool(self, perm: Tensor, transfer: Transfer | None, connect: Connection) -> Edges:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch_geometric.utils import add_remaining_self_loops, scatter
+from torch_geometric.utils import add_remaining_self_loops, coalesce, scatter
 
 from pyg_gunet.graph.sparse.csr import CSR
 from pyg_gunet.graph.sparse.spmm import product
@@ -24,6 +24,12 @@ def gcn_edges(
     """Edges with self loops, and their normalised weights, differentiable in `edge_weight`."""
     if edge_weight is None:
         edge_weight = torch.ones(edge_index.size(1), dtype=dtype, device=edge_index.device)
+    elif not torch.compiler.is_compiling() and bool((edge_weight.detach() < 0).any()):
+        # Of parallel edges the sum counts, as in an adjacency, not each by its absolute weight.
+        loop = edge_index[0] == edge_index[1]
+        sums = coalesce(edge_index[:, ~loop], edge_weight[~loop], num_nodes)
+        edge_index = torch.cat([sums[0], edge_index[:, loop]], dim=1)
+        edge_weight = torch.cat([sums[1], edge_weight[loop]])
     edge_index, weight = add_remaining_self_loops(edge_index, edge_weight, FILL, num_nodes)
     source, target = edge_index
     root = _inverse_root(scatter(weight.abs(), target, dim=0, dim_size=num_nodes, reduce="sum"))
