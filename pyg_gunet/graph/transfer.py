@@ -91,7 +91,7 @@ class Transfer:
             return cls(perm, num_nodes, row[order], col[order], share[order])
 
     @property
-    def size(self) -> int:
+    def num_kept(self) -> int:
         """Number of kept nodes, K."""
         return self.perm.size(0)
 
@@ -117,9 +117,9 @@ class Transfer:
         most = self.share.new_zeros(self.num_nodes)
         most = most.scatter_reduce(0, self.row, self.share, "amax")
         best = (self.share >= (1 - TIE) * most[self.row]).nonzero().view(-1)
-        cluster = self.col.new_full((self.num_nodes,), self.size)
+        cluster = self.col.new_full((self.num_nodes,), self.num_kept)
         cluster = cluster.scatter_reduce(0, self.row[best], self.col[best], "amin")
-        return cluster.masked_fill(cluster == self.size, -1)
+        return cluster.masked_fill(cluster == self.num_kept, -1)
 
     def to(self, *args: Any, **kwargs: Any) -> Transfer:
         """On another device or in another dtype, as :meth:`torch.Tensor.to`."""
@@ -140,20 +140,20 @@ class Transfer:
         """Rows, columns and values of one direction, and its number of rows."""
         if not down:
             return self.row, self.col, self.share, self.num_nodes
-        mass = self.share.new_zeros(self.size).index_add(0, self.col, self.share)
+        mass = self.share.new_zeros(self.num_kept).index_add(0, self.col, self.share)
         # A kept node stands for itself: no mass is under 1.
-        return self.col, self.row, self.share / mass[self.col], self.size
+        return self.col, self.row, self.share / mass[self.col], self.num_kept
 
     @torch.compiler.disable
     @lasting
     def _block(self, down: bool, dtype: torch.dtype) -> SparseBlock:
         row, col, share, num_rows = self._entries(down)
-        num_cols = self.size + self.num_nodes - num_rows
+        num_cols = self.num_kept + self.num_nodes - num_rows
         matrix = csr.build(row, col, share.to(dtype), num_rows, num_cols)
         return SparseBlock(matrix, csr.transpose(matrix))
 
     def __repr__(self) -> str:
-        return f"{self.__class__.__name__}(num_nodes={self.num_nodes}, kept={self.size})"
+        return f"{self.__class__.__name__}(num_nodes={self.num_nodes}, kept={self.num_kept})"
 
 
 def _average(

@@ -45,10 +45,10 @@ def dense_prolongation(graph: Graph, perm: Tensor) -> Tensor:
 
 def dense(transfer: Transfer) -> Tensor:
     """P, from its entries, each of which is to be there once, by row."""
-    key = transfer.row * max(transfer.size, 1) + transfer.col
+    key = transfer.row * max(transfer.num_kept, 1) + transfer.col
     assert key.unique().numel() == key.numel()
     assert bool((transfer.row[1:] >= transfer.row[:-1]).all())
-    out = torch.zeros(transfer.num_nodes, transfer.size, dtype=torch.float64)
+    out = torch.zeros(transfer.num_nodes, transfer.num_kept, dtype=torch.float64)
     return out.index_put((transfer.row, transfer.col), transfer.share.detach().double())
 
 
