@@ -18,7 +18,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from pyg_gunet.functional.border import border_weight, connected_instances
-from pyg_gunet.functional.watershed import instance_depth, split_instances
+from pyg_gunet.functional.watershed import instance_depth, pixel_instances
 from pyg_gunet.graph.level import Hierarchy
 from pyg_gunet.metrics import InstanceMetrics
 from pyg_gunet.transforms import Coarsen, ToGrid, grid_edges
@@ -106,7 +106,7 @@ def hierarchy(
 ) -> tuple[Hierarchy, Tensor]:
     """The levels of `count` pixel graphs of one size, made once; offsets on their edges."""
     graph = with_offsets(ToGrid()(torch.zeros(1, *size)))
-    graph.pop("image_size")
+    del graph.image_size
     batch = Batch.from_data_list([Coarsen(depth, ratio)(graph)] * count)
     return batch.hierarchy(edge_attr=True), batch.batch
 
@@ -132,11 +132,8 @@ WAYS: tuple[Way, ...] = tuple((p, s) for p in (0.3, 0.5, 0.7) for s in (None, 0.
 
 def instances(probability: Tensor, depth: Tensor, way: Way) -> Tensor:
     """The instance of each pixel [H, W], of the probability and depth of each [H, W]."""
-    size = (probability.size(0), probability.size(1))
-    inside = (probability > way[0]).view(-1)
-    flat = depth.reshape(-1) if way[1] is not None else torch.ones(inside.numel())
-    found = split_instances(inside, flat, sides(size), way[1] or 0.5, MIN_SIZE)
-    return found.view(size)
+    flat = torch.ones_like(depth) if way[1] is None else depth
+    return pixel_instances(probability > way[0], flat, way[1] or 0.5, MIN_SIZE)
 
 
 def score(found: list[Tensor], truth: list[Tensor]) -> dict[str, float]:

@@ -180,7 +180,7 @@ class Superpixels:
     def _made(self, picture_id: int, picture: Picture) -> Any:
         start = time.process_time()
         count = picture.image.numel() // PIXELS_PER_SUPERPIXEL
-        cut = ToSuperpixels(count, compactness=0.1, start_label=0)
+        cut = ToSuperpixels(count, compactness=0.1)
         graph = with_offsets(cut(picture.image, instance=picture.instance))
         levels = Coarsen(DEPTH, RATIO)(graph)
         self.seconds.append(time.process_time() - start)
@@ -288,14 +288,10 @@ def summary(done: dict[tuple[str, int], dict[str, float]], folds: int) -> list[d
             value = statistics.mean(values)
             std = statistics.stdev(values) if folds > 1 else 0.0
             records.append(record("segmentation", "nuclei2018", system, metric, value, std, folds))
-            scored = metric.startswith(("ap", "pq"))
-            cells.append(
-                f"{value:.3f} +- {std:.3f}"
-                if scored
-                else f"{value:.3g}"
-                if metric == "seconds per image"
-                else f"{value:.0f}"
-            )
+            if metric.startswith(("ap", "pq")):
+                cells.append(f"{value:.3f} +- {std:.3f}")
+            else:
+                cells.append(f"{value:.2f}" if metric == "seconds per image" else f"{value:.0f}")
         lines.append(cells)
     print(table(["system", "AP50", "PQ", "AP50, components", *names[3:]], lines))
     return records

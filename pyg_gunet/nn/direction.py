@@ -100,7 +100,7 @@ class DirectionConv(MessagePassing):
         return block
 
     def __getstate__(self) -> dict[str, object]:
-        return {**super().__getstate__(), "_ready": None}  # of another process or copy
+        return {**self.__dict__, "_ready": None}  # of another process or copy
 
     def __repr__(self) -> str:
         sizes = f"{self.in_channels}, {self.out_channels}"

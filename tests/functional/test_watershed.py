@@ -7,7 +7,12 @@ import pytest
 import torch
 from scipy import ndimage
 
-from pyg_gunet.functional.watershed import instance_depth, seeded_watershed, split_instances
+from pyg_gunet.functional.watershed import (
+    instance_depth,
+    pixel_instances,
+    seeded_watershed,
+    split_instances,
+)
 from pyg_gunet.transforms import grid_edges
 
 segmentation = pytest.importorskip("skimage.segmentation", reason="needs scikit-image")
@@ -193,3 +198,20 @@ def test_bad_depths():
         split_instances(torch.ones(2) > 0, torch.ones(3), edges)
     with pytest.raises(ValueError, match="NaN"):
         split_instances(torch.ones(2) > 0, torch.tensor([1.0, float("nan")]), edges)
+
+
+def test_pixels_alone():
+    """The foreground's own graph gives what the whole grid gives."""
+    label = discs()
+    label[0, :3] = 9
+    edges = grid_edges(*label.shape, 4)
+    depth = instance_depth(label.view(-1), edges)
+    whole = split_instances(label.view(-1) > 0, depth, edges, min_size=4)
+    found = pixel_instances(label > 0, depth.view(label.shape), min_size=4)
+    assert torch.equal(found.view(-1), whole)
+    assert pixel_instances(torch.zeros(3, 4) > 0, torch.zeros(3, 4)).sum() == 0
+    assert pixel_instances(torch.ones(1, 1) > 0, torch.ones(1, 1)).tolist() == [[1]]
+    with pytest.raises(ValueError, match=r"must have one shape \[H, W\]"):
+        pixel_instances(label > 0, depth)
+    with pytest.raises(TypeError, match="'foreground' must be bool"):
+        pixel_instances(label, depth.view(label.shape))
