@@ -29,7 +29,7 @@ MIN_SIZE = 15  # pixels; fewer are no nucleus, of no system
 LOSSES = ("plain", "class", "border")
 
 
-@dataclass
+@dataclass(eq=False)
 class Picture:
     """An image [H, W] with its nuclei [H, W], and what a network learns from them [H, W]."""
 

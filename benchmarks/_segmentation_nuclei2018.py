@@ -43,7 +43,7 @@ from pyg_gunet.transforms import Coarsen, ToSuperpixels
 
 DEPTH, RATIO, LR = 3, 0.25, 1e-2
 OUT = 3  # background, nucleus, depth
-SECONDS = 40.0
+SECONDS = 30.0
 PIXELS_PER_SUPERPIXEL = 16
 WORDS: dict[str, Any] = {
     "select": "spread", "reduce": "mean", "connect": "contract", "lift": "interpolate",
@@ -90,7 +90,7 @@ class Flat(torch.nn.Module):
 class Peer(torch.nn.Module):
     """PyG's GraphUNet."""
 
-    def __init__(self, hidden: int = 48) -> None:
+    def __init__(self, hidden: int = 64) -> None:
         super().__init__()
         self.net = GraphUNet(1, hidden, OUT, DEPTH, RATIO)
 
@@ -132,7 +132,7 @@ SYSTEMS: dict[str, tuple[Callable[[], torch.nn.Module] | None, str]] = {
     "ours": (Ours, "border"),
     "convolutional U-Net": (ConvUNet, "border"),
     "PyG GraphUNet": (Peer, "border"),
-    "flat GNN, SAGE": (lambda: Flat(SAGEConv, 36), "border"),
+    "flat GNN, SAGE": (lambda: Flat(SAGEConv, 41), "border"),
     "ours, superpixels": (Ours, "border"),
     "ours, plain loss": (Ours, "plain"),
     "ours, class weights": (Ours, "class"),
@@ -177,7 +177,7 @@ class Superpixels:
         self.made = lru_cache(maxsize=None)(self._made)
         self.seconds: list[float] = []
 
-    def _made(self, picture_id: int, picture: Picture) -> Any:
+    def _made(self, picture: Picture) -> Any:
         start = time.process_time()
         count = picture.image.numel() // PIXELS_PER_SUPERPIXEL
         cut = ToSuperpixels(count, compactness=0.1)
@@ -185,9 +185,6 @@ class Superpixels:
         levels = Coarsen(DEPTH, RATIO)(graph)
         self.seconds.append(time.process_time() - start)
         return levels
-
-    def of(self, data: Nuclei, number: int) -> Any:
-        return self.made(number, data.read(number))
 
     def targets(self, picture: Picture, graph: Any, loss: str) -> list[Tensor]:
         """Class, mean depth and mean weight of every superpixel."""
@@ -213,7 +210,7 @@ def train(data: Nuclei, system: str, fold: int, seconds: float, quick: bool) -> 
     more: dict[str, float] = {}
     if "superpixels" in system:
         cut = Superpixels()
-        ready = {number: cut.of(data, number) for number in train_set}
+        ready = {number: cut.made(data.read(number)) for number in train_set}
         aims = {n: cut.targets(data.read(n), ready[n], loss) for n in train_set}
         seconds = seconds / 10
         more["seconds per image of superpixels"] = statistics.mean(cut.seconds)
@@ -225,7 +222,7 @@ def train(data: Nuclei, system: str, fold: int, seconds: float, quick: bool) -> 
             return loss_of(model.net(batch.x, batch.hierarchy(True), batch.batch), *parts)
 
         def predict(picture: Picture) -> tuple[Tensor, Tensor]:
-            graph = cut.made(id(picture), picture)
+            graph = cut.made(picture)
             with torch.no_grad():
                 out = model.net(graph.x, graph.hierarchy(True))
             return split(out[graph.seg], picture.image.shape)
@@ -256,7 +253,7 @@ def run(
     quick: bool, folds: int, root: str | None, rows: Path | None, most: int | None = None
 ) -> list[dict[str, Any]]:
     """The records; prints a table. Finished runs are read from `rows` and added to it. None come
-    back where `most` new runs were not enough."""
+    back where `most` new runs were not enough; with 0 the table is of what is there."""
     base = os.environ.get("PYG_GUNET_DATA")
     folder = Path(root) if root else Path(base) / "nuclei2018" if base else None
     if folder is None or not (folder / "images").is_dir():
@@ -269,7 +266,7 @@ def run(
     for system, fold in missing[:most]:
         done[system, fold] = train(data, system, fold, seconds, quick)
         append(rows, "nuclei2018", system, fold, done[system, fold])
-    if most is not None and len(missing) > most:
+    if most and len(missing) > most:
         print(f"{len(missing) - most} runs are left")
         return []
     return summary(done, folds)
@@ -281,17 +278,20 @@ def summary(done: dict[tuple[str, int], dict[str, float]], folds: int) -> list[d
     names = (*names, "parameters")
     records, lines = [], []
     for system in SYSTEMS:
-        runs = [done[system, fold] for fold in range(folds)]
-        cells = [system]
+        runs = [done[system, fold] for fold in range(folds) if (system, fold) in done]
+        if not runs:
+            continue
+        cells = [system, str(len(runs))]
         for metric in names:
             values = [one[metric] for one in runs]
             value = statistics.mean(values)
-            std = statistics.stdev(values) if folds > 1 else 0.0
-            records.append(record("segmentation", "nuclei2018", system, metric, value, std, folds))
+            std = statistics.stdev(values) if len(runs) > 1 else 0.0
+            case = ("segmentation", "nuclei2018", system, metric)
+            records.append(record(*case, value, std, len(runs)))
             if metric.startswith(("ap", "pq")):
                 cells.append(f"{value:.3f} +- {std:.3f}")
             else:
                 cells.append(f"{value:.2f}" if metric == "seconds per image" else f"{value:.0f}")
         lines.append(cells)
-    print(table(["system", "AP50", "PQ", "AP50, components", *names[3:]], lines))
+    print(table(["system", "folds", "AP50", "PQ", "AP50, components", *names[3:]], lines))
     return records

@@ -177,7 +177,6 @@ def _label_images(folder: Path, tiles: list[tuple[Data, np.ndarray]]) -> dict[st
     """Labels of graphs that are pictures, an image each."""
     if not tiles or "image_size" not in tiles[0][0]:
         raise ValueError(f"'out' must be a .csv or .npz file for this data (got '{folder}')")
-    folder.mkdir(parents=True, exist_ok=True)
     shapes = {}
     for i, (graph, label) in enumerate(tiles):
         size = tuple(graph.image_size.view(-1).tolist())
@@ -201,15 +200,15 @@ def _pictures(
     channels, contrast = len(model.mean), options.get("contrast", "none")
     check_choice(contrast, "contrast", ("image", "none"))
     files = image_files(str(options["dataset"]).removeprefix("images:"))
-    folder.mkdir(parents=True, exist_ok=True)
+    for file in files:  # before anything is written
+        own = read_image(file).size(0)
+        if own != channels:
+            raise ValueError(
+                f"'dataset' must fit the checkpoint, {channels} channels (got {own} in '{file}')"
+            )
     shapes, rows = {}, []
     for file in files:
         image = read_image(file, contrast)
-        if image.size(0) != channels:
-            raise ValueError(
-                f"'dataset' must fit the checkpoint, {channels} channels "
-                f"(got {image.size(0)} in '{file}')"
-            )
         found = model.picture(image)
         name, label = file.stem, found["label"].numpy().astype(np.uint8)
         if "instance" in found:
@@ -218,8 +217,8 @@ def _pictures(
             columns = instance_table(label)
             rows += [(name, *row) for row in zip(*(column.tolist() for column in columns.values()))]
             write_image(folder / "overlays" / f"{name}.png", overlay(image, label))
-            label = label.astype(np.uint16 if label.max() <= 65_535 else np.uint32)
-        suffix = "tif" if label.dtype == np.uint32 else "png"
+            label = label.astype(np.uint16) if label.max() <= 65_535 else label
+        suffix = "tif" if label.dtype == np.int32 else "png"
         write_image(folder / f"{name}.{suffix}", label)
         shapes[name] = label.shape
     if model.depth_channels:
@@ -229,11 +228,11 @@ def _pictures(
 
 def write_image(path: Path, image: np.ndarray[Any, Any]) -> None:
     """A PNG or TIFF file, whole or not at all."""
-    from skimage.io import imsave
+    from PIL import Image
 
     whole = io.BytesIO()
-    imsave(whole, image, check_contrast=False, extension=path.suffix)
-    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(image).save(whole, "PNG" if path.suffix == ".png" else "TIFF")
+    path.parent.mkdir(parents=True, exist_ok=True)
     with write_aside(path) as file:
         file.write(whole.getbuffer())
 

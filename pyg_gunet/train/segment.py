@@ -206,10 +206,8 @@ class Segment(GraphModule):
         instances were learned the `instance`."""
 
         def score(tile: Data) -> Tensor:
-            return torch.cat([one.view(len(tile.x), -1) for one in kept(self.predict(tile))], 1)
-
-        def kept(found: dict[str, Tensor]) -> list[Tensor]:
-            return [value for name, value in found.items() if name != "label"]
+            found = self.predict(tile)
+            return torch.cat([one.view(len(tile.x), -1) for one in list(found.values())[1:]], 1)
 
         scores = stitched(score, image)
         label = scores[: self.num_classes].argmax(0)
