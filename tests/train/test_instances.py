@@ -121,6 +121,9 @@ def test_more_instances_than_16_bits(run, monkeypatch):
     many = torch.arange(70_000).view(250, 280)
     monkeypatch.setattr(Segment, "picture", lambda self, image: {"label": many, "instance": many})
     monkeypatch.setattr("pyg_gunet.train.output.instance_table", lambda label: {"id": label[0]})
+    monkeypatch.setattr(
+        "pyg_gunet.train.output.overlay", lambda image, label: np.zeros((2, 2, 3), np.uint8)
+    )
     new = write(folder / "many", ["u"], masked=False)
     predict(made.folder, folder / "wide", dataset=f"images:{new}")
     names = sorted(path.name for path in (folder / "wide").iterdir())
@@ -175,7 +178,7 @@ def test_no_seams():
 
     found = stitched(score, image, tile=40, overlap=20)[0]
     assert max(float(found.diff(dim=d).abs().max()) for d in (0, 1)) < 0.1
-    assert 0 <= float(found.min()) <= float(found.max()) <= 1
+    assert 0 <= float(found.min()) <= float(found.max()) <= 1 + 1e-6
 
 
 def test_all_tiles_have_one_size():
@@ -200,7 +203,7 @@ def test_tiles_join_to_their_picture(tmp_path):
     )
     pictures = list(whole_pictures(tiles))
     assert [tuple(one["instance"].shape) for one in pictures] == [(40, 40), (40, 41)]
-    part = list(whole_pictures(tiles[:2]))  # of a picture that is not all there
+    part = list(whole_pictures([tiles[0], tiles[4]]))  # of a picture that is not all there
     assert [tuple(one["x"].shape) for one in part] == [(1, 16, 16)] * 2
 
 
