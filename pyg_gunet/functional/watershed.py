@@ -80,6 +80,9 @@ def instance_depth(
         if values and edge_length is not None and bool((edge_length <= 0).any()):
             raise ValueError(f"'edge_length' must be above 0 (got {float(edge_length.min())})")
     owner = _owners(instance, batch)
+    near = (instance[edge_index] != 0).any(dim=0)  # most edges of a picture join background
+    edge_index = edge_index[:, near]
+    edge_length = None if edge_length is None else edge_length[near]
     row, col, length = _undirected(edge_index, edge_length, num_nodes)
     inside = owner[row] >= 0
     row, col, length = row[inside], col[inside], length[inside]

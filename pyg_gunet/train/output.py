@@ -103,8 +103,10 @@ def predict(
         raise ValueError(f"'out' must end in .csv or .npz, or be a folder of images (got '{path}')")
     if images:
         checkpoint = stored(ckpt)
-        options = {**checkpoint["run"]["config"]["data"], **changes}
-        if str(options.get("dataset", "")).startswith("images:"):
+        config = checkpoint["run"]["config"]
+        options = {**config["data"], **changes}
+        files = str(options.get("dataset", "")).startswith("images:")
+        if files and issubclass(configs.task_class(config["task"]), Segment):
             return _pictures(checkpoint, path, options, changes)
     model, data = _module(ckpt, changes)
     parts, graphs, tiles = [], 0, []
@@ -194,9 +196,7 @@ def _pictures(
         raise TypeError(
             f"'changes' must be among {sorted(takes)} (got {sorted(set(changes) - takes)})"
         )
-    model = trained(checkpoint)
-    if not isinstance(model, Segment):
-        raise ValueError(f"'out' must be a .csv or .npz file for this task (got '{folder}')")
+    model: Any = trained(checkpoint)
     channels, contrast = len(model.mean), options.get("contrast", "none")
     check_choice(contrast, "contrast", ("image", "none"))
     files = image_files(str(options["dataset"]).removeprefix("images:"))
