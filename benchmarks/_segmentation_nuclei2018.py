@@ -131,11 +131,11 @@ SYSTEMS: dict[str, tuple[Callable[[], torch.nn.Module] | None, str]] = {
     "Otsu, untrained": (None, ""),
     "ours": (Ours, "border"),
     "convolutional U-Net": (ConvUNet, "border"),
-    "flat GNN, SAGE": (lambda: Flat(SAGEConv, 41), "border"),
-    "ours, superpixels": (Ours, "border"),
-    "ours, plain loss": (Ours, "plain"),
-    "ours, class weights": (Ours, "class"),
     "PyG GraphUNet": (Peer, "border"),
+    "ours, plain loss": (Ours, "plain"),
+    "flat GNN, SAGE": (lambda: Flat(SAGEConv, 41), "border"),
+    "ours, class weights": (Ours, "class"),
+    "ours, superpixels": (Ours, "border"),
     "flat GNN, our convolution": (lambda: Flat(DirectionConv, 16), "border"),
 }
 
