@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.sparse.csgraph import breadth_first_order, dijkstra, minimum_spanning_tree
 from torch import Tensor
 from torch_geometric.utils import scatter
@@ -33,6 +34,8 @@ from pyg_gunet.validate import (
     check_tensor,
     outermost,
 )
+
+PIXELS = 2**19  # that become a graph at once
 
 
 def instance_depth(
@@ -202,9 +205,11 @@ def _flood(
     step = by_rank[passed[:num_nodes]]
     inner = row < num_nodes
     row, col = row[inner], col[inner]
-    a, b = np.concatenate([row, col]), np.concatenate([col, row])
-    falls = (passed[b] < passed[a]) & (passed[a] == rank[a]) & (label[a] == 0)
-    a, b = a[falls], b[falls]
+    pairs = []
+    for a, b in ((row, col), (col, row)):
+        falls = (passed[b] < passed[a]) & (passed[a] == rank[a]) & (label[a] == 0)
+        pairs.append((a[falls], b[falls]))
+    a, b = (np.concatenate(ends) for ends in zip(*pairs, strict=True))
     best = np.lexsort((passed[b], a))
     a, first = np.unique(a[best], return_index=True)
     step[a] = b[best][first]
@@ -306,6 +311,24 @@ def pixel_instances(
             f"'depth' and 'foreground' must have one shape [H, W] "
             f"(got {list(depth.shape)} and {list(foreground.shape)})"
         )
+    part, count = ndimage.label(foreground.cpu().numpy())
+    # Parts of the foreground know nothing of each other: so many pixels at a time, in whole parts.
+    group = np.bincount(part.ravel(), minlength=count + 1)
+    group[0] = 0
+    group = np.cumsum(group) // PIXELS
+    out = torch.zeros(foreground.shape, dtype=torch.int32, device=foreground.device)
+    last = 0
+    for number in np.unique(group[1:]):
+        first, end = np.searchsorted(group[1:], [number, number + 1]) + 1
+        own = torch.from_numpy((part >= first) & (part < end)).to(foreground.device)
+        found = _of_pixels(own, depth, seed_depth, min_size).int()
+        out.masked_scatter_(own, found.where(found == 0, found + last))
+        last = max(last, int(out.max()))
+    return torch.from_numpy(in_order(out.view(-1).cpu().numpy())).view(out.shape).to(out.device)
+
+
+def _of_pixels(foreground: Tensor, depth: Tensor, seed_depth: float, min_size: int) -> Tensor:
+    """The instances of the foreground's pixels, in their order."""
     node = foreground.view(-1).cumsum(0, dtype=torch.int32).view(foreground.shape) - 1
     pairs = []
     for dim in (0, 1):
@@ -315,5 +338,4 @@ def pixel_instances(
         pairs.append(torch.stack([ends[1][0][both], ends[1][1][both]]))
     edges = torch.cat(pairs, dim=1).long()
     inside = torch.ones(int(foreground.sum()), dtype=torch.bool, device=foreground.device)
-    found = split_instances(inside, depth[foreground], edges, seed_depth, min_size)
-    return torch.zeros_like(foreground, dtype=torch.long).masked_scatter(foreground, found)
+    return split_instances(inside, depth[foreground], edges, seed_depth, min_size)

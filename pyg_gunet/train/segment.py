@@ -210,10 +210,11 @@ class Segment(GraphModule):
             return torch.cat([one.view(len(tile.x), -1) for one in list(found.values())[1:]], 1)
 
         scores = stitched(score, image)
-        label = scores[: self.num_classes].argmax(0)
+        label = scores[: self.num_classes].argmax(0).to(torch.uint8)
         if not self.depth_channels:
             return {"label": label}
-        depth = scores[self.num_classes]
+        depth = scores[self.num_classes].clone()
+        del scores
         instance = pixel_instances(label > 0, depth, self.seed_depth, self.min_size)
         return {"label": label, "instance": instance}
 

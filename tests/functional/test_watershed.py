@@ -200,8 +200,10 @@ def test_bad_depths():
         split_instances(torch.ones(2) > 0, torch.tensor([1.0, float("nan")]), edges)
 
 
-def test_pixels_alone():
-    """The foreground's own graph gives what the whole grid gives."""
+@pytest.mark.parametrize("pixels", [1, 150, 2**19])
+def test_pixels_alone(pixels, monkeypatch):
+    """The foreground's own graph gives what the whole grid gives, however few pixels at a time."""
+    monkeypatch.setattr("pyg_gunet.functional.watershed.PIXELS", pixels)
     label = discs()
     label[0, :3] = 9
     edges = grid_edges(*label.shape, 4)
