@@ -5,9 +5,11 @@
     python segmentation.py --name graphs    # image to graph, and border weights
     python segmentation.py --name digits    # IoU on pixel graphs of digits, by network
     python segmentation.py --name nuclei --root DIR   # instances found with border weights
+    python segmentation.py --name nuclei2018          # AP50 and PQ on 220 images, by network
+    python segmentation.py --name large               # seconds and memory of one large picture
 
-`digits` and `nuclei` keep every finished run in a CSV beside the JSON and go on from there;
-`--runs 1` does one more and stops, and the table and the JSON come when all are there.
+`digits`, `nuclei` and `nuclei2018` keep every finished run in a CSV beside the JSON and go on from
+there; `--runs 1` does one more and stops, and the table and the JSON come when all are there.
 Timings are on one thread, systems in turns, medians; memory is the peak above the start of a call.
 """
 
@@ -17,7 +19,7 @@ from pathlib import Path
 
 from _common import parser, write_json
 
-CASES = ("speed", "instances", "graphs", "digits", "nuclei")
+CASES = ("speed", "instances", "graphs", "digits", "nuclei", "nuclei2018", "large")
 
 
 def main() -> None:
@@ -48,6 +50,14 @@ def main() -> None:
         import _segmentation_nuclei as nuclei
 
         records += nuclei.run(args.quick, args.seeds or 5, args.root, rows, args.runs)
+    if args.name == "nuclei2018":
+        import _segmentation_nuclei2018 as nuclei2018
+
+        records += nuclei2018.run(args.quick, args.seeds or 2, args.root, rows, args.runs)
+    if args.name == "large":
+        import _segmentation_large as large
+
+        records += large.run(args.quick)
     if records:
         write_json(args.json, records)
 

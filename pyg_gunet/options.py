@@ -20,7 +20,15 @@ TASKS = {
     "segment": ("segment", "Segment"),
 }
 DATA = ("OneGraph", "Graphs", "Images")
-GIVEN = ("in_channels", "num_classes", "out_channels", "pos_channels", "targets_per_graph", "seed")
+GIVEN = (
+    "in_channels",
+    "num_classes",
+    "out_channels",
+    "pos_channels",
+    "depth_channels",
+    "targets_per_graph",
+    "seed",
+)
 READERS = (("data/graphs.py", "read_graphs"), ("data/images.py", "read_images"))
 
 

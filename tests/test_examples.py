@@ -122,6 +122,26 @@ def test_segment_an_image(run):
     assert 0 <= found <= discs
 
 
+def test_label_nuclei(run, tmp_path):
+    io = pytest.importorskip("skimage.io", reason="needs scikit-image")
+    rng = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    for name in "abc":
+        mask = np.zeros((32, 32), dtype=np.uint16)
+        for k, (row, column) in enumerate(((2, 2), (2, 9), (20, 20), (22, 5)), start=1):
+            mask[row : row + 7, column : column + 7] = k
+        image = (150 * (mask > 0) + rng.integers(0, 40, mask.shape)).astype(np.uint8)
+        io.imsave(tmp_path / "images" / f"{name}.png", image, check_contrast=False)
+        io.imsave(tmp_path / "masks" / f"{name}.png", mask, check_contrast=False)
+    out = run("nuclei", "--root", tmp_path, "--new", tmp_path / "images", "--out", tmp_path / "out")
+    found = dict(re.findall(r"^(ap50|pq): ([\d.]+), Otsu", out, re.M))
+    assert all(0 <= float(value) <= 1 for value in found.values())
+    assert found.keys() == {"ap50", "pq"}
+    assert f"wrote 3 label images to {tmp_path / 'out'}" in out
+    assert io.imread(tmp_path / "out" / "a.png").dtype == np.uint16
+
+
 def test_estimate_mutual_information(run):
     """Of nodes and their graphs there is some; nodes and another's are told from them."""
     out = run("mutual_information", "--epochs", 12)

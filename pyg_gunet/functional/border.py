@@ -68,12 +68,18 @@ def connected_instances(label: Tensor, edge_index: Tensor, background: int = 0) 
     links = _matrix(np.ones(len(row), dtype=np.int8), row, col, num_nodes)
     _, part = connected_components(links, directed=False)
     inside = (label != background).cpu().numpy()
-    _, first, part = np.unique(part[inside], return_index=True, return_inverse=True)
+    return torch.from_numpy(in_order(np.where(inside, part + 1, 0))).to(label.device)
+
+
+def in_order(number: NDArray[Any]) -> NDArray[np.int64]:
+    """Numbers above 0 as 1, 2, ... in the order of their first nodes; 0 stays."""
+    inside = number > 0
+    _, first, which = np.unique(number[inside], return_index=True, return_inverse=True)
     rank = np.empty(len(first), dtype=np.int64)
     rank[np.argsort(first)] = np.arange(1, len(first) + 1)
-    instance = np.zeros(num_nodes, dtype=np.int64)
-    instance[inside] = rank[part]
-    return torch.from_numpy(instance).to(label.device)
+    out = np.zeros(len(number), dtype=np.int64)
+    out[inside] = rank[which]
+    return out
 
 
 def border_weight(

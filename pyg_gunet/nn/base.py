@@ -127,6 +127,7 @@ class LevelModel(torch.nn.Module):
         *,
         num_nodes: int | None = None,
         batch: Tensor | None = None,
+        edge_attr: Tensor | None = None,
     ) -> Graph | Hierarchy:
         r"""What may stand in the place of `edge_index` in every later call on the same graph: its
         adjacency and propagation, made once, and where selection reads the graph alone
@@ -138,6 +139,7 @@ class LevelModel(torch.nn.Module):
             num_nodes (int, optional): Number of nodes, N.
                 (default: None, up to the last that has an edge)
             batch (Tensor, optional): Sorted graph id per node, [N]. (default: None, one graph)
+            edge_attr (Tensor, optional): Edge features, [E, D], fixed as well. (default: None)
 
         Raises:
             ValueError, TypeError, IndexError: On bad input, naming the argument and the value.
@@ -155,11 +157,11 @@ class LevelModel(torch.nn.Module):
                 edge_index, edge_weight, num_nodes, weighted=self.weighted
             )
             check_batch(batch, num_nodes, values)
-            self._check_edges(edge_index, edge_weight, None, num_nodes, values, "num_nodes")
+            self._check_edges(edge_index, edge_weight, edge_attr, num_nodes, values, "num_nodes")
             edge_index, batch = kept(edge_index), kept(batch)
             dtype = torch.get_default_dtype() if edge_weight is None else edge_weight.dtype
             edge_weight = kept(edge_weight)
-            graph = self._graph(edge_index, edge_weight, None, num_nodes, dtype)
+            graph = self._graph(edge_index, edge_weight, kept(edge_attr), num_nodes, dtype)
             hierarchy = Hierarchy([Level(num_nodes, batch, graph)])
             if not self.structural:
                 if batch is not None:

@@ -29,7 +29,10 @@ TASKS: dict[str, type[LightningModule]] = {
     "segment": Segment,
 }
 # What the data says of a network's sizes, which nobody types.
-GIVEN = {"in_channels", "num_classes", "out_channels", "pos_channels", "targets_per_graph"}
+GIVEN = {
+    *("in_channels", "num_classes", "out_channels", "pos_channels", "depth_channels"),
+    "targets_per_graph",
+}
 MANY = ("TU/", "LRGB/", "ogbg-", "ShapeNet", "digits")
 CONFIGS = Path(__file__).parents[1] / "configs"
 Config = dict[str, Any]
@@ -55,7 +58,7 @@ def kind_of(task: str, dataset: Any, data: Any = None) -> tuple[str, str]:
     the `data` that was read."""
     name = dataset if isinstance(dataset, str) else ""
     if name.startswith("images:"):
-        return "Images", task
+        return "Images", "segment_images" if task == "segment" else task
     if data is not None:
         many = not data.one_graph
     elif not isinstance(dataset, str):

@@ -21,7 +21,7 @@ from pyg_gunet.validate import check_choice, check_positive_int
 MASKS = ("train_mask", "val_mask", "test_mask")
 _KEYS = (
     *("x", "edge_index", "edge_weight", "pos", "y", *MASKS, "border_weight", "image_size"),
-    *("instance", "category", "node_id", "image_name", "corner", "image"),
+    *("instance", "depth", "category", "node_id", "image_name", "corner", "image"),
 )
 Source: TypeAlias = "str | Data | Dataset"
 
@@ -104,6 +104,7 @@ class GraphData(LightningDataModule):
         sizes = {
             "in_channels": int(first.num_node_features),
             "pos_channels": 0 if pos is None else int(pos.size(1)),
+            "depth_channels": int("depth" in first),
         }
         if y is None:
             return sizes
@@ -211,6 +212,7 @@ class OneGraph(GraphData):
         return f"{text}; {parts}" if parts else text
 
     def score_all(self) -> None:
+        self.setup()
         if "test_mask" in self.whole:
             masks = [self.whole[mask] for mask in MASKS]
             self.whole.test_mask = masks[0] | masks[1] | masks[2]
@@ -256,15 +258,23 @@ class Graphs(GraphData):
         parts = next((part for part in own if part is not None), None)
         self.split_note = "the data set's own split"
         if parts is None:
-            what = "tiles" if self.name.startswith("images:") else "graphs"
             if len(graphs) < 3:
                 raise ValueError(
                     f"'dataset' must hold at least 3 graphs or tiles, for a split "
                     f"(got {len(graphs)}); a smaller 'tile_size' gives more tiles"
                 )
-            parts = split_indices(len(graphs), self.seed)
+            parts, what = self.draw()
             self.split_note = f"{what} split at random (seed {self.seed})"
         self.parts = tuple([slim(graphs[int(i)]) for i in part] for part in parts)
+
+    def score_all(self) -> None:
+        if len(self.graphs) >= 3:
+            self.setup()
+        super().score_all()
+
+    def draw(self) -> tuple[Sequence[Tensor], str]:
+        """Indices of training, validation and test graphs, and what was split."""
+        return split_indices(len(self.graphs), self.seed), "graphs"
 
     def note(self, by_nodes: bool = False) -> str:
         if "all tested" in self.split_note:
@@ -285,6 +295,7 @@ class Graphs(GraphData):
 
 class Images(Graphs):
     r"""Tiles of the images in ``DIR/images`` with the labels in ``DIR/masks``, ``images:DIR``.
+    Whole images are split; tiles of fewer than 3 images.
 
     Args:
         masks (str, optional): What the masks hold: class, instance. (default: class, unless they
@@ -292,6 +303,8 @@ class Images(Graphs):
         tile_size (int, optional): Height and width of a tile in pixels. (default: 64)
         border_weight (float, optional): w0 of the border weights of instances; 0: class weights
             alone. (default: 10.0)
+        contrast (str, optional): image (each image from its 1st to its 99.8th percentile), none
+            (the images' own units). (default: none)
     """
 
     def __init__(
@@ -300,13 +313,26 @@ class Images(Graphs):
         masks: Literal["class", "instance", "none"] | None = None,
         tile_size: int | None = None,
         border_weight: float | None = None,
+        contrast: Literal["image", "none"] = "none",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        given = {"masks": masks, "tile_size": tile_size, "w0": border_weight}
+        check_choice(contrast, "contrast", ("image", "none"))
+        self.contrast = contrast
+        given = {"masks": masks, "tile_size": tile_size, "w0": border_weight, "contrast": contrast}
         self.options.update({key: value for key, value in given.items() if value is not None})
         if not self.name.startswith("images:"):
             raise ValueError(f"'dataset' must be images:DIR for Images (got {self.name!r})")
+
+    def draw(self) -> tuple[Sequence[Tensor], str]:
+        image = torch.cat([tile.image for tile in self.graphs])
+        count = int(image.max()) + 1
+        if count < 3:
+            return split_indices(len(image), self.seed), "tiles"
+        parts = split_indices(count, self.seed)
+        return [torch.isin(image, part).nonzero().view(-1) for part in parts], (
+            f"tiles of {count} whole images"
+        )
 
 
 def slim(data: Data) -> Data:

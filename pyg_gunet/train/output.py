@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,16 @@ import torch
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
+from pyg_gunet.data.images import image_files, read_image
 from pyg_gunet.files import check_path, write_aside
+from pyg_gunet.train import config as configs
 from pyg_gunet.train import pictures
-from pyg_gunet.train.data import slim
+from pyg_gunet.train.data import Images, slim
+from pyg_gunet.train.instances import COLUMNS, instance_table, overlay
 from pyg_gunet.train.launch import PathLike
 from pyg_gunet.train.module import GraphModule
-from pyg_gunet.train.restore import load_run
+from pyg_gunet.train.restore import load_run, stored, trained
+from pyg_gunet.train.segment import Segment
 from pyg_gunet.validate import check_bool, check_choice
 
 Arrays = dict[str, Any]
@@ -81,7 +86,11 @@ def predict(
     Args:
         ckpt (str): A checkpoint of :func:`fit`, or a run's folder.
         out (str): A ``.csv`` or ``.npz`` file with a row per node or graph and the node ids of the
-            input, or, of images, a folder of label images.
+            input, or, of images, a folder: of label images and, where instances were learned, a
+            table of all of them, ``instances.csv``, and ``overlays/`` to look at. Image files
+            (``images:DIR``) are read one by one, whole, and may be of any size; label images of
+            instances are PNG files of 16 bits, or TIFF files of 32 where there are more than
+            65,535.
         overwrite (bool, optional): Replace `out`. (default: False)
         **changes: See :func:`load_run`.
 
@@ -92,6 +101,13 @@ def predict(
     path = _writable(out, overwrite, images)
     if path.suffix not in ("", ".csv", ".npz"):
         raise ValueError(f"'out' must end in .csv or .npz, or be a folder of images (got '{path}')")
+    if images:
+        checkpoint = stored(ckpt)
+        config = checkpoint["run"]["config"]
+        options = {**config["data"], **changes}
+        files = str(options.get("dataset", "")).startswith("images:")
+        if files and issubclass(configs.task_class(config["task"]), Segment):
+            return _pictures(checkpoint, path, options, changes)
     model, data = _module(ckpt, changes)
     parts, graphs, tiles = [], 0, []
     for batch in _batches(data):
@@ -124,12 +140,7 @@ def predict(
             called = {"probability": names, "x_hat": features}.get(key)
             suffix = called[i] if called else i
             columns[key if value.ndim == 1 else f"{key}_{suffix}"] = wide[:, i]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values()))
-    with write_aside(path) as file:
-        file.write(text.getvalue().encode())
+    _write_csv(path, columns, zip(*columns.values()))
     return {key: value.shape for key, value in columns.items()}
 
 
@@ -165,30 +176,74 @@ def _joined(parts: list[Arrays]) -> Arrays:
 
 
 def _label_images(folder: Path, tiles: list[tuple[Data, np.ndarray]]) -> dict[str, tuple[int, ...]]:
-    """Tiles put together again, an image of labels each."""
+    """Labels of graphs that are pictures, an image each."""
     if not tiles or "image_size" not in tiles[0][0]:
         raise ValueError(f"'out' must be a .csv or .npz file for this data (got '{folder}')")
-    from skimage.io import imsave
-
-    found: dict[str, list[tuple[int, int, np.ndarray]]] = {}
-    for i, (tile, label) in enumerate(tiles):
-        name = tile.get("image_name") or f"{int(tile.get('image', torch.tensor(i)).view(-1)[0])}"
-        corner = tile.get("corner", torch.zeros(1, 2).long()).view(-1).tolist()
-        size = tile.image_size.view(-1).tolist()
-        found.setdefault(Path(str(name)).stem, []).append((*corner, label.reshape(size)))
-    folder.mkdir(parents=True, exist_ok=True)
     shapes = {}
-    for name, parts in found.items():
-        size = [max(part[k] + part[2].shape[k] for part in parts) for k in (0, 1)]
-        image = np.zeros(size, dtype=np.uint8)
-        for row, column, label in parts:
-            image[row : row + label.shape[0], column : column + label.shape[1]] = label
-        whole = io.BytesIO()
-        imsave(whole, image, check_contrast=False, extension=".png")
-        with write_aside(folder / f"{name}.png") as file:
-            file.write(whole.getbuffer())
-        shapes[name] = image.shape
+    for i, (graph, label) in enumerate(tiles):
+        size = tuple(graph.image_size.view(-1).tolist())
+        write_image(folder / f"{i}.png", label.reshape(size).astype(np.uint8))
+        shapes[str(i)] = size
     return shapes
+
+
+def _pictures(
+    checkpoint: Arrays, folder: Path, options: Arrays, changes: Arrays
+) -> dict[str, tuple[int, ...]]:
+    """Label images, tables and overlays of image files, one by one."""
+    takes = configs.parameters(Images)
+    if set(changes) - takes:
+        raise TypeError(
+            f"'changes' must be among {sorted(takes)} (got {sorted(set(changes) - takes)})"
+        )
+    model: Any = trained(checkpoint)
+    channels, contrast = len(model.mean), options.get("contrast", "none")
+    check_choice(contrast, "contrast", ("image", "none"))
+    files = image_files(str(options["dataset"]).removeprefix("images:"))
+    for file in files:  # before anything is written
+        own = read_image(file).size(0)
+        if own != channels:
+            raise ValueError(
+                f"'dataset' must fit the checkpoint, {channels} channels (got {own} in '{file}')"
+            )
+    shapes, rows = {}, []
+    for file in files:
+        image = read_image(file, contrast)
+        found = model.picture(image)
+        name, label = file.stem, found["label"].numpy().astype(np.uint8)
+        if "instance" in found:
+            label = found["instance"].numpy().astype(np.int32)
+            del found
+            columns = instance_table(label)
+            rows += [(name, *row) for row in zip(*(column.tolist() for column in columns.values()))]
+            write_image(folder / "overlays" / f"{name}.png", overlay(image, label))
+            label = label.astype(np.uint16) if label.max() <= 65_535 else label
+        suffix = "tif" if label.dtype == np.int32 else "png"
+        write_image(folder / f"{name}.{suffix}", label)
+        shapes[name] = label.shape
+    if model.depth_channels:
+        _write_csv(folder / "instances.csv", ("image", *COLUMNS), rows)
+    return shapes
+
+
+def write_image(path: Path, image: np.ndarray[Any, Any]) -> None:
+    """A PNG or TIFF file, whole or not at all."""
+    from PIL import Image
+
+    whole = io.BytesIO()
+    Image.fromarray(image).save(whole, "PNG" if path.suffix == ".png" else "TIFF")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_aside(path) as file:
+        file.write(whole.getbuffer())
+
+
+def _write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    with write_aside(path) as file:
+        file.write(text.getvalue().encode())
 
 
 def _writable(out: PathLike, overwrite: bool, folder: bool = False) -> Path:

@@ -32,9 +32,7 @@ def load_run(ckpt: PathLike, *, device: str = "cpu", **changes: Any) -> tuple[Li
         >>> model, data = load_run("runs/bunny-autoencode")  # doctest: +SKIP
         >>> x_hat, z = model(data.graphs[0])  # doctest: +SKIP
     """
-    path = check_path(ckpt, "ckpt")
-    path = path / BEST if path.is_dir() else path
-    checkpoint = read_checkpoint(path, "ckpt")
+    checkpoint = stored(ckpt)
     config = checkpoint["run"]["config"]
     source = changes.get("dataset", config["data"].get("dataset", "bunny"))
     if source is None:
@@ -56,18 +54,31 @@ def load_run(ckpt: PathLike, *, device: str = "cpu", **changes: Any) -> tuple[Li
     data.read()
     if other and name == "OneGraph" and not data.one_graph:
         return load_run(ckpt, device=device, **{**changes, "dataset": data.graphs})
-    check_sizes(config, checkpoint, "ckpt")
     wanted = checkpoint["hyper_parameters"].get("in_channels")
     if wanted is not None and data.sizes["in_channels"] != wanted:
         raise ValueError(
             f"'dataset' must fit the checkpoint, {wanted} features "
             f"(got {data.sizes['in_channels']} in {data.name!r})"
         )
+    return trained(checkpoint).to(device), data
+
+
+def stored(ckpt: PathLike) -> dict[str, Any]:
+    """A checkpoint, or the best epoch of a run's folder, of which nothing was run."""
+    path = check_path(ckpt, "ckpt")
+    checkpoint = read_checkpoint(path / BEST if path.is_dir() else path, "ckpt")
+    check_sizes(checkpoint["run"]["config"], checkpoint, "ckpt")
+    return checkpoint
+
+
+def trained(checkpoint: dict[str, Any]) -> LightningModule:
+    """The module of a checkpoint, in eval mode."""
+    config = checkpoint["run"]["config"]
     with torch.random.fork_rng(devices=[]):
         model = rebuilt(config, checkpoint)
     load_weights(model, checkpoint, "ckpt")
     model.run_seed = config.get("seed", 0)  # type: ignore[assignment]
-    return model.eval().to(device), data
+    return model.eval()
 
 
 def rebuilt(config: Config, checkpoint: dict[str, Any]) -> LightningModule:
@@ -84,13 +95,15 @@ def evaluate(ckpt: PathLike, **changes: Any) -> dict[str, Any]:
         **changes: See :func:`load_run`.
     """
     model, data = load_run(ckpt, **changes)
-    data.setup("test")
     if not isinstance(model, GraphModule):
+        data.setup("test")
         found = Trainer(logger=False, enable_progress_bar=False).test(model, data, verbose=False)
         return dict(found[0])
     type(model).check(data)
     if "dataset" in changes:
         data.score_all()
+    else:
+        data.setup("test")
     figures = data.describe(by_nodes(model))
     count = sum(p.numel() for p in model.parameters())
     return {**figures, "parameters": count, **model.report(data, None)[0]}

@@ -7,21 +7,24 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 from torch_geometric.utils import scatter
 
 from pyg_gunet.data import VOID
-from pyg_gunet.functional.border import connected_instances
-from pyg_gunet.functional.segmentation import instances_found
+from pyg_gunet.functional.watershed import pixel_instances
 from pyg_gunet.metrics import PartIoU, SegmentationMetrics
+from pyg_gunet.nn.direction import DirectionConv
 from pyg_gunet.nn.loss import BorderWeightedCrossEntropy
-from pyg_gunet.nn.segmentation import SegmentationUNet, deep_supervision
+from pyg_gunet.nn.segmentation import Scale, SegmentationUNet, deep_supervision
 from pyg_gunet.train import pictures
+from pyg_gunet.train.instances import instance_figures, stitched
 from pyg_gunet.train.module import Figures, GraphModule
-from pyg_gunet.validate import check_bool, check_choice, check_number
+from pyg_gunet.validate import check_bool, check_choice, check_number, check_positive_int
 
 _SHOWN = 6  # graphs in the picture
+_READY = 4  # sizes of batches whose levels are kept
 
 
 class Segment(GraphModule):
@@ -29,9 +32,14 @@ class Segment(GraphModule):
     where a graph has it. Nodes labelled 255 do not count. The best epoch is chosen by the mean IoU
     on the validation graphs.
 
+    Pictures with masks of instances teach one more output, the depth inside an instance, and its
+    seeded watershed parts instances that touch; levels that hang on the graph alone are made once
+    for all batches of the same edges, and :class:`DirectionConv` gets offsets between positions.
+
     Args:
         num_classes (int): The number of classes.
         pos_channels (int): Size of positions.
+        depth_channels (int): 1 where the data hold the depth inside instances, else 0.
         head (str, optional): Levels that score the classes: single, multi_scale.
             (default: multi_scale)
         deep_supervision (float, optional): Weight of a level's loss beside that of the level above;
@@ -39,6 +47,8 @@ class Segment(GraphModule):
         positions (bool, optional): Whether the place in the picture is part of the features.
             (default: False)
         skip (str, optional): Skip connections: sum, cat. (default: sum)
+        seed_depth (float, optional): How deep, of 1, the seeds of instances lie. (default: 0.5)
+        min_size (int, optional): The fewest pixels of an instance. (default: 15)
     """
 
     monitor, mode = "val_mean_iou", "max"
@@ -48,11 +58,14 @@ class Segment(GraphModule):
         in_channels: int,
         num_classes: int,
         pos_channels: int = 0,
+        depth_channels: int = 0,
         *,
         head: Literal["single", "multi_scale"] = "multi_scale",
         deep_supervision: float = 0.0,
         positions: bool = False,
         skip: Literal["sum", "cat"] = "sum",
+        seed_depth: float = 0.5,
+        min_size: int = 15,
         **kwargs: Any,
     ) -> None:
         super().__init__(in_channels, **kwargs)
@@ -60,6 +73,8 @@ class Segment(GraphModule):
         check_choice(skip, "skip", ("sum", "cat"))
         check_bool(positions, "positions")
         check_number(deep_supervision, "deep_supervision", 0.0, 1.0)
+        check_number(seed_depth, "seed_depth", 0.0, 1.0)
+        check_positive_int(min_size, "min_size")
         if deep_supervision and head == "single":
             raise ValueError(
                 "'deep_supervision' goes with 'head' multi_scale "
@@ -72,7 +87,7 @@ class Segment(GraphModule):
         self.net = SegmentationUNet(
             in_channels + (pos_channels if positions else 0),
             hidden,
-            num_classes,
+            num_classes + depth_channels,
             depth,
             ratios,
             multi_scale=head == "multi_scale",
@@ -81,25 +96,71 @@ class Segment(GraphModule):
         )
         self.criterion = BorderWeightedCrossEntropy(ignore_index=VOID)
         self.scores = SegmentationMetrics(num_classes, ignore_index=VOID)
-        self.num_classes = num_classes
+        self.num_classes, self.depth_channels = num_classes, depth_channels
+        self.seed_depth, self.min_size = float(seed_depth), min_size
+        convs = (*self.net.net.down_convs, *self.net.net.up_convs)
+        self.directed = all(isinstance(conv, DirectionConv) for conv in convs)
+        if self.directed and pos_channels not in (0, 2):
+            raise ValueError(
+                f"'conv' DirectionConv needs positions in the plane (got {pos_channels} of them)"
+            )
+        self._levels: list[tuple[tuple[Tensor, ...], Any]] = []
 
     def arguments(self, data: Data) -> tuple[Any, ...]:
         """What the network reads: features, with the place in the picture where asked for."""
         x = self.scaled(data)
         if self.positions:
             x = torch.cat([x, place(data)], dim=1)
+        if self.directed or self.net.net.structural:
+            batch = data.get("batch")
+            return x, self._prepared(data, batch), None if self.net.net.structural else batch
         return (x, *self.inputs(data, self.net.net))
+
+    def _prepared(self, data: Data, batch: Tensor | None) -> Any:
+        """The levels of a batch, or those in hand of another with the same edges."""
+        wanted = [data.edge_index, batch, data.get("pos") if self.directed else None]
+        key = tuple(torch.zeros(0) if part is None else part for part in wanted)
+        for old, levels in self._levels:
+            if all(a.device == b.device and torch.equal(a, b) for a, b in zip(old, key)):
+                return levels
+        offset = None
+        if self.directed:
+            if data.get("pos") is None or data.pos.size(1) != 2:
+                raise ValueError("'conv' DirectionConv needs 'pos' in the plane, [N, 2] (got none)")
+            row, col = data.edge_index
+            offset = (data.pos[col] - data.pos[row]).to(data.x.dtype)
+        batch = batch if self.net.net.structural else None
+        levels = self.net.prepare(
+            data.edge_index, num_nodes=data.num_nodes, batch=batch, edge_attr=offset
+        )
+        self._levels = [*self._levels[1 - _READY :], (key, levels)]
+        return levels
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_levels": []}  # of another process or copy
+
+    def outputs(self, data: Data) -> Tensor:
+        """Logits [N, num_classes + depth_channels]: of the classes, and of the depth."""
+        return self.net(*self.arguments(data))
 
     def forward(self, data: Data) -> Tensor:
         """Logits [N, num_classes]."""
-        return self.net(*self.arguments(data))
+        return self.outputs(data)[:, : self.num_classes]
 
     def terms(self, data: Data) -> dict[str, Tensor]:
-        weight = data.get("border_weight")
-        if not self.share:
-            return {"class": self.criterion(self(data), data.y, weight)}
+        weight, classes = data.get("border_weight"), self.num_classes
         scales = self.net.scales(*self.arguments(data))
-        return {"class": deep_supervision(scales, data.y, self.criterion, weight, self.share)}
+        out = scales[0].logits
+        if self.share:
+            scored = [Scale(scale.logits[:, :classes], scale.node) for scale in scales]
+            loss = deep_supervision(scored, data.y, self.criterion, weight, self.share)
+        else:
+            loss = self.criterion(out[:, :classes], data.y, weight)
+        if not self.depth_channels:
+            return {"class": loss}
+        known = data.y != VOID
+        deep = F.binary_cross_entropy_with_logits(out[known, classes], data.depth[known])
+        return {"class": loss, "depth": deep}
 
     def weight(self, data: Data) -> Tensor:
         """The weight of the nodes that count, which is what the criterion divides by."""
@@ -131,9 +192,31 @@ class Segment(GraphModule):
                 )
 
     def predict(self, data: Data) -> dict[str, Tensor]:
-        """Classes and their probabilities, per node."""
-        probability = self(data).softmax(-1)
-        return {"label": probability.argmax(-1), "probability": probability}
+        """Classes and their probabilities, per node, and the depth inside an instance."""
+        out = self.outputs(data)
+        probability = out[:, : self.num_classes].softmax(-1)
+        found = {"label": probability.argmax(-1), "probability": probability}
+        if self.depth_channels:
+            found["depth"] = out[:, self.num_classes].sigmoid()
+        return found
+
+    @torch.no_grad()
+    def picture(self, image: Tensor) -> dict[str, Tensor]:
+        """The `label` of each pixel of a picture [channels, H, W] of any size, [H, W], and where
+        instances were learned the `instance`."""
+
+        def score(tile: Data) -> Tensor:
+            found = self.predict(tile)
+            return torch.cat([one.view(len(tile.x), -1) for one in list(found.values())[1:]], 1)
+
+        scores = stitched(score, image)
+        label = scores[: self.num_classes].argmax(0).to(torch.uint8)
+        if not self.depth_channels:
+            return {"label": label}
+        depth = scores[self.num_classes].clone()
+        del scores
+        instance = pixel_instances(label > 0, depth, self.seed_depth, self.min_size)
+        return {"label": label, "instance": instance}
 
     @torch.no_grad()
     def report(self, data: Any, folder: Path | None) -> tuple[Figures, list[Path]]:
@@ -143,12 +226,11 @@ class Segment(GraphModule):
         own: Any = {"sync_on_compute": False}
         metric = SegmentationMetrics(classes, VOID, per_class=True, **own)
         constant = SegmentationMetrics(classes, VOID, **own)
-        train_y = torch.cat([graph.y for graph in data.train_graphs()])
+        train_y = torch.cat([graph.y for graph in (*data.train_graphs(),) or data.parts[2]])
         majority = train_y[train_y != VOID].bincount(minlength=classes).argmax()
         parts = getattr(data.graphs, "shape_parts", None)
         part_iou = None if parts is None else PartIoU(parts, **own)
         shown: list[tuple[Data, Tensor]] = []
-        found: list[Tensor] = []
         truth, guessed = [], []
         for batch in data.test_dataloader():
             logits = self(batch.to(self.device)).cpu()
@@ -162,9 +244,6 @@ class Segment(GraphModule):
             for graph, label in zip(
                 batch.to_data_list(), _split(logits.argmax(1), batch), strict=True
             ):
-                if "instance" in graph:
-                    guess = connected_instances(label, graph.edge_index)
-                    found.append(instances_found(guess, graph.instance))
                 if len(shown) < _SHOWN and graph.get("pos") is not None:
                     shown.append((graph, label))
         scores = {name: float(value) for name, value in metric.compute().items()}
@@ -180,10 +259,13 @@ class Segment(GraphModule):
         }
         if part_iou is not None:
             figures.update({f"test_{k}": float(v) for k, v in part_iou.compute().items()})
-        if found:
-            each = torch.cat(found)
-            figures["instances"] = each.numel()
-            figures["instances_found"] = float(each.double().mean())
+        tiles = [tile for tile in data.parts[2] if "instance" in tile and "corner" in tile]
+        if self.depth_channels and tiles:
+            scored = instance_figures(
+                lambda image: self.picture(image)["instance"], tiles, self.min_size
+            )
+            figures["baselines"].update(scored.pop("baselines"))
+            figures.update(scored)
         if folder is None:
             return figures, []
         known = torch.cat(truth) != VOID

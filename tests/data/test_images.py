@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pyg_gunet.data import read_images
+from pyg_gunet.data.images import joined
 from pyg_gunet.transforms import BorderWeight, ToGrid, to_label_image
 
 io = pytest.importorskip("skimage.io", reason="needs scikit-image")
@@ -274,3 +275,59 @@ def test_images_without_masks(save):
         assert tile.num_nodes == 480
     with pytest.raises(FileNotFoundError, match="must hold images"):
         read_images(folder / "none", masks="none")
+
+
+def test_pixels_must_be_finite(save, tmp_path):
+    folder = save(DISCS)
+    (folder / "images" / "a.png").unlink()
+    for wrong in (np.nan, np.inf):
+        image = np.ones((20, 24), dtype=np.float32)
+        image[3, 4] = wrong
+        io.imsave(folder / "images" / "a.tif", image, check_contrast=False)
+        with pytest.raises(ValueError, match=r"a.tif' must hold finite pixels .*at \[3, 4, 0\]"):
+            read_images(folder, masks="instance")
+        with pytest.raises(ValueError, match="must hold finite pixels"):
+            read_images(folder, masks="none")
+
+
+def test_an_image_without_instances(save):
+    folder = save(np.zeros((20, 24), np.uint8), "b")
+    save(np.where(DISCS > 0, np.arange(24, dtype=np.uint8), 0), "a")
+    first, second = read_images(folder, masks="instance")
+    assert first.y.any()
+    for key in ("y", "instance", "depth"):
+        assert not second[key].any()
+    assert second.border_weight.isfinite().all()
+
+
+def test_depth_and_weights_do_not_see_the_edge_of_a_tile(save):
+    folder = save(np.where(DISCS > 0, np.arange(24, dtype=np.uint8) // 8 + 1, 0).astype(np.uint8))
+    (big,) = read_images(folder, masks="instance")
+    tiles = read_images(folder, masks="instance", tile_size=5)
+    for key in ("depth", "border_weight"):
+        assert torch.equal(joined(tiles, key), joined([big], key))
+
+
+def test_contrast_of_each_image(save):
+    folder = save(DISCS, image=np.arange(480, dtype=np.uint16).reshape(20, 24) * 40)
+    save(DISCS, "b", image=(np.arange(480).reshape(20, 24) // 8).astype(np.uint8))
+    one, two = read_images(folder, contrast="image")
+    for tile in (one, two):
+        low, high = np.percentile(tile.x.numpy(), [1.0, 99.8])
+        assert [low, high] == pytest.approx([0.0, 1.0], abs=1e-4)
+    with pytest.raises(ValueError, match="'contrast' must be one of"):
+        read_images(folder, contrast="all")
+    flat = save(DISCS, "c", image=np.full((20, 24), 7, np.uint8))
+    assert read_images(flat, contrast="image")[2].x.abs().max() == 0
+
+
+def test_many_instances_are_found_out_in_spite_of_some_in_two_pieces(save):
+    for name, count in (("a", 30), ("b", 24)):
+        mask = np.zeros((60, 60), dtype=np.uint16)
+        for k in range(count):
+            row, column = divmod(k, 8)
+            mask[7 * row + 1 : 7 * row + 5, 7 * column + 1 : 7 * column + 5] = k + 1
+        mask[59, 59] = 3  # a crumb of another's
+        folder = save(mask, name)
+    with pytest.raises(ValueError, match="look like instances"):
+        read_images(folder)
