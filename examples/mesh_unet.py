@@ -44,7 +44,7 @@ test = next(iter(DataLoader([mesh() for _ in range(8)], 8)))
 for words in (("topk", "keep", "induced", "zero"), ("spread", "mean", "contract", "interpolate")):
     torch.manual_seed(0)
     options = dict(zip(("select", "reduce", "connect", "lift"), words))
-    conv = lambda i, o: GINEConv(Linear(i, o), edge_dim=3)  # noqa: E731
+    conv = lambda i, o: GINEConv(Linear(i, o), edge_dim=3, aggr="mean")  # noqa: E731
     model = GraphUNet(2, 32, 1, depth=4, conv=conv, norm="layer", **options)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(2 if quick else 40):

@@ -389,7 +389,7 @@ def _print_seeds(figures: list[dict[str, Any]]) -> None:
     for name, first in flat[0].items():
         values: list[Any] = [one.get(name) for one in flat]
         if isinstance(first, float) or name in ("epochs", "best_epoch"):
-            print(f"  {name:<34}{statistics.mean(values):<12.5g}{statistics.stdev(values):.2g}")
+            print(f"  {name:<38}{statistics.mean(values):<12.5g}{statistics.stdev(values):.2g}")
 
 
 def _print_figures(figures: dict[str, Any]) -> None:
@@ -403,7 +403,7 @@ def _print_figures(figures: dict[str, Any]) -> None:
         epochs = _count(figures["epochs"], "epochs")
         print(f"  {epochs} in {figures['seconds']} s, best: {figures['best_epoch']}")
     for name, value in summary(figures):
-        print(f"  {name:<34}{shown(value)}")
+        print(f"  {name:<38}{shown(value)}")
 
 
 def _count(number: int, words: str) -> str:

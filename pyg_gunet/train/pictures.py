@@ -259,9 +259,15 @@ def embedding(path: Path, z: np.ndarray, y: np.ndarray | None) -> None:
     flat = np.column_stack([flat, np.zeros(len(flat))])[:, :2]
     figure = _figure(5.6, 5)
     axes = figure.subplots()
-    drawn = axes.scatter(*flat.T, c=y, s=8, cmap="tab10" if y is not None else None)
+    classes: Any = () if y is None or y.dtype.kind not in "iub" else np.unique(y)
+    named = 0 < len(classes) <= 10  # a colour and a name each; else a scale
+    for value in classes if named else ():
+        axes.scatter(*flat[y == value].T, s=8, label=str(value))
+    drawn = None if named else axes.scatter(*flat.T, c=y, s=8)
     name = "t-SNE" if small and z.shape[1] > 2 else "principal component"
     axes.set(xlabel=f"{name} 1", ylabel=f"{name} 2")
-    if y is not None:
+    if named:
+        axes.legend(title="label")
+    elif drawn is not None and y is not None:
         figure.colorbar(drawn, label="label")
     _save(figure, path)
