@@ -89,25 +89,25 @@ def summarize(rows: list[dict[str, Any]], seeds: int) -> list[dict[str, Any]]:
     out = []
     for (part, case, system), group in groups.items():
         values = torch.tensor([r["value"] for r in group], dtype=torch.float64)
-        truth = group[0]["truth"]
+        truths = torch.tensor([r["truth"] for r in group], dtype=torch.float64)
         errors = [r["stderr"] for r in group if not math.isnan(r["stderr"])]
-        worst = max(group, key=lambda r: abs(r["value"] - truth))["value"]
+        worst = max(group, key=lambda r: abs(r["value"] - r["truth"]))["value"]
         out.append(
             {
                 "part": part,
                 "case": case,
                 "system": system,
-                "truth": truth,
+                "truth": float(truths.mean()),
                 "mean": float(values.mean()),
-                "bias": float(values.mean()) - truth,
+                "bias": float((values - truths).mean()),
                 "deviation": float(values.std()) if len(group) > 1 else math.nan,
-                "mse": float((values - truth).square().mean()),
+                "mse": float((values - truths).square().mean()),
                 "stderr": sum(errors) / len(errors) if errors else math.nan,
                 "seconds": sum(r["seconds"] for r in group) / len(group),
                 "worst": worst,
                 "values": values.tolist(),
                 "n": len(group),
-                "held": sum(abs(r["value"] - truth) <= 1.96 * r["stderr"] for r in group),
+                "held": sum(abs(r["value"] - r["truth"]) <= 1.96 * r["stderr"] for r in group),
                 "flagged": sum(r["flagged"] == 1 for r in group),
             }
         )
