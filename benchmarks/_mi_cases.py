@@ -5,367 +5,77 @@ from __future__ import annotations
 import json
 import math
 import subprocess
+import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import _mi_default as new
+import _mi_critics as critics
+import _mi_default as default
 import _mi_tasks as mi
 import numpy as np
-import torch
-from torch import Tensor
-from torch.distributions import Normal, kl_divergence
 
-from pyg_gunet.critic import (
-    Estimate,
-    KLCritic,
-    MutualInformationCritic,
-    TelescopingCritic,
-    dense_pairs,
-    fit_critic,
-    pair_readout,
-    two_sample_readout,
-)
-
-READOUTS = ("classifier", "dv", "nwj", "smile", "infonce")
-PEERS = ("smile", "js", "nwj", "infonce")
-REPEATS = 200
-
-
-@dataclass
-class Reading:
-    """One estimate of one system in one case: nats, but for coverage."""
-
-    system: str
-    truth: float
-    value: float
-    stderr: float
-    seconds: float
+Run = Callable[[int, bool], Iterator[mi.Reading]]
+# The estimators of each peer, by the name of its package.
+PEERS = {
+    "torch-mist": ("smile", "js", "nwj", "infonce"),
+    "diffusion-mi": ("MINDE", "MMG", "f-DIME"),
+    "latentmi": ("LMI",),
+}
+DOUBTFUL = ("no overlap", "y = x", "64 pairs in 20 dimensions", "heavy tails")
+OWN, TIMED = ("estimate_mi", "KSG"), "10,000 pairs, d=5, MI 2"
+LEVELS = (0.5, 2.0, 6.0, 10.0)
 
 
 @dataclass
 class Case:
     """A case of a part; `run(seed, quick)` yields its readings. `limits` are the tolerances:
     (system, kind, number) with kind 'within' (of the truth), 'near' (another value: a documented
-    bias), 'min', 'max' or 'between'."""
+    bias), 'min', 'max', 'between', or of all readings together 'held' (the share of intervals that
+    hold the truth) and 'flagged' (how many doubt themselves, at most)."""
 
     part: str
     name: str
-    run: Callable[[int, bool], Iterator[Reading]]
+    run: Run
     limits: tuple[tuple[str, str, tuple[float, ...]], ...] = ()
     systems: tuple[str, ...] = ()
+    repeats: int = 0  # seeds, where they are not the table's
 
     def owns(self, system: str) -> bool:
         """Whether a stored reading is of this case, where several cases share a name."""
         return not self.systems or system in self.systems
 
 
-DOUBTFUL = ("no overlap", "y = x", "64 pairs in 20 dimensions", "heavy tails")
-
-
-def rows(run: Callable[[int, bool], Iterator[new.Row]]) -> Callable[[int, bool], Iterator[Reading]]:
-    """Plain tuples as readings."""
-    return lambda seed, quick: (Reading(*row) for row in run(seed, quick))
-
-
-def _reading(system: str, truth: float, read: Estimate, seconds: float = 0.0) -> Reading:
-    return Reading(system, truth, float(read.value), float(read.stderr), seconds)
-
-
-# -- exact log-ratios ------------------------------------------------------------------------------
-
-
-def _gaussian_scores(x: Tensor, y: Tensor, rho: float) -> Tensor:
-    """The log-ratio of all pairs with equal correlations, in float64."""
-    x, y, rho2 = x.double(), y.double(), rho**2
-    cross = 2 * rho * x @ y.T - rho2 * (x.square().sum(1)[:, None] + y.square().sum(1))
-    return cross / (2 * (1 - rho2)) - x.size(1) / 2 * math.log(1 - rho2)
-
-
-def exact(seed: int, quick: bool) -> Iterator[Reading]:
-    """MI 10, 100 batches of 64 pairs."""
-    task, rho = mi.staircase(10.0), math.sqrt(1 - math.exp(-1.0))
-    x, y = task.sample(6400, 10_000 + seed)
-    start = time.process_time()
-    scores = [_gaussian_scores(a, b, rho) for a, b in zip(x.split(64), y.split(64))]
-    for name in READOUTS:
-        reads = [pair_readout(dense_pairs(s, torch.arange(64)), name) for s in scores]
-        value = sum(float(r.value) for r in reads) / len(reads)
-        stderr = math.sqrt(sum(float(r.stderr) ** 2 for r in reads)) / len(reads)
-        label = "smile(5)" if name == "smile" else name
-        yield Reading(label, 10.0, value, stderr, time.process_time() - start)
-
-
-def _covered(read: Estimate, truth: float) -> bool:
-    return abs(float(read.value) - truth) <= 1.96 * float(read.stderr)
-
-
-def coverage_two_sample(seed: int, quick: bool) -> Iterator[Reading]:
-    """KL 2 of shifted normals: log-ratios are normal themselves."""
-    repeats = 20 if quick else REPEATS
-    torch.manual_seed(20_000 + seed)
-    hits = 0
-    for _ in range(repeats):
-        r_p, r_q = 2 * (torch.randn(400) + 2) - 2, 2 * torch.randn(400) - 2
-        hits += _covered(two_sample_readout(r_p, r_q), 2.0)
-    yield Reading("classifier", 0.95, hits / repeats, math.sqrt(0.95 * 0.05 / repeats), 0.0)
-
-
-def coverage_pairs(seed: int, quick: bool) -> Iterator[Reading]:
-    """MI 2 in five dimensions, 200 pairs."""
-    repeats = 20 if quick else REPEATS
-    rho, hits = math.sqrt(1 - math.exp(-4 / 5)), 0
-    task = mi.staircase(2.0, dim=5)
-    for i in range(repeats):
-        x, y = task.sample(200, 1000 * (30 + seed) + i)
-        scores = _gaussian_scores(x, y, rho)
-        hits += _covered(pair_readout(dense_pairs(scores, torch.arange(200))), task.truth)
-    yield Reading("classifier", 0.95, hits / repeats, math.sqrt(0.95 * 0.05 / repeats), 0.0)
-
-
-def _pooled(graphs: int, rho: float, n: int = 10, d: int = 4) -> tuple[Tensor, Tensor, Tensor]:
-    """Nodes x = rho g + sqrt(1 - rho^2) eps and the means of their graphs."""
-    g, eps = torch.randn(graphs, 1, d), torch.randn(graphs, n, d)
-    x = rho * g + math.sqrt(1 - rho**2) * eps
-    return x.flatten(0, 1), x.mean(1), torch.arange(graphs).repeat_interleave(n)
-
-
-def _pooled_truth(rho: float, n: int = 10, d: int = 4) -> float:
-    """cov(x, mean) = var(mean), so the squared correlation is var(mean)."""
-    return -d / 2 * math.log(1 - (rho**2 + (1 - rho**2) / n))
-
-
-def coverage_nodes(seed: int, quick: bool) -> Iterator[Reading]:
-    """Nodes against graphs, rho 0.8, 60 graphs; beside it nodes counted as independent."""
-    repeats = 20 if quick else REPEATS
-    torch.manual_seed(40_000 + seed)
-    truth, share = _pooled_truth(0.8), 0.64 + 0.36 / 10
-    hits, naive = 0, 0
-    for _ in range(repeats):
-        x, y, batch = _pooled(60, 0.8)
-        scores = _gaussian_scores(x, y / math.sqrt(share), math.sqrt(share))
-        hits += _covered(pair_readout(dense_pairs(scores, batch, torch.full((60,), 10.0))), truth)
-        pos = scores.gather(1, batch.unsqueeze(1))
-        naive += _covered(two_sample_readout(pos[:, 0], pos[:, 0]), truth)
-    error = math.sqrt(0.95 * 0.05 / repeats)
-    yield Reading("classifier", 0.95, hits / repeats, error, 0.0)
-    yield Reading("not clustered", 0.95, naive / repeats, error, 0.0)
-
-
-# -- trained critics -------------------------------------------------------------------------------
-
-
-def kl_shifted(truth: float) -> Callable[[int, bool], Iterator[Reading]]:
-    """Two normals in ten dimensions, shifted in all of them."""
-
-    def run(seed: int, quick: bool) -> Iterator[Reading]:
-        torch.manual_seed(50_000 + seed)
-        shift = math.sqrt(2 * truth / 10)
-
-        def sample(n: int = 256) -> tuple[Tensor, Tensor]:
-            return torch.randn(n, 10) + shift, torch.randn(n, 10)
-
-        start = time.process_time()
-        critic = KLCritic(10, 64)
-        # Fresh samples cannot be learned by heart: train to the end of the decay.
-        steps = 40 if quick else 2000
-        fit_critic(critic, sample, steps, val=[sample(20_000)], lr=3e-3, patience=None)
-        seconds = time.process_time() - start
-        p, q = sample(20_000)
-        for name in ("classifier", "dv", "smile"):
-            yield _reading(name, truth, critic.estimate(p, q, name), seconds)
-
-    return run
-
-
-def kl_scaled(seed: int, quick: bool) -> Iterator[Reading]:
-    """KL(N(0, 4 I) || N(0, I)) and back, on a Gaussian base."""
-    torch.manual_seed(60_000 + seed)
-
-    def sample(n: int = 256) -> tuple[Tensor, Tensor]:
-        return 2 * torch.randn(n, 10), torch.randn(n, 10)
-
-    start = time.process_time()
-    critic = KLCritic(10, 64, base="gaussian")
-    fit_critic(critic, sample, 40 if quick else 1000, val=[sample(20_000)])
-    seconds = time.process_time() - start
-    p, q = sample(20_000)
-    sides = Normal(torch.zeros(10), 2.0), Normal(torch.zeros(10), 1.0)
-    for direction in ("forward", "reverse"):
-        first, second = sides if direction == "forward" else sides[::-1]
-        truth = float(kl_divergence(first, second).sum())
-        read = critic.estimate(p, q, direction=direction)
-        yield _reading(f"classifier, {direction}", truth, read, seconds)
-
-
-def kl_equal(seed: int, quick: bool) -> Iterator[Reading]:
-    """P = Q in ten dimensions: 1,000 samples a side to train on, 1,000 to read."""
-    torch.manual_seed(70_000 + seed)
-    start = time.process_time()
-    critic = KLCritic(10, 64)
-    fit_critic(critic, (torch.randn(1000, 10), torch.randn(1000, 10)), 40 if quick else 2000)
-    seconds = time.process_time() - start
-    p, q = torch.randn(1000, 10), torch.randn(1000, 10)
-    for name in ("classifier", "dv"):
-        yield _reading(name, 0.0, critic.estimate(p, q, name), seconds)
-
-
-def fresh(task: mi.Task, size: int, seed: int) -> Callable[[], mi.Pair]:
-    """Draws batches that never repeat."""
-    draws = iter(range(10**6 * (seed + 1), 10**9))
-    return lambda: task.sample(size, next(draws))
-
-
-def staircase(seed: int, quick: bool) -> Iterator[Reading]:
-    """One network climbs all levels: it is trained on, not started anew."""
-    torch.manual_seed(80_000 + seed)
-    critic = MutualInformationCritic(20, 20, 64, objective="nce", nu=64.0)
-    for level in (2.0, 4.0, 6.0, 8.0, 10.0):
-        task = mi.staircase(level)
-        start = time.process_time()
-        steps = 40 if quick else 2500
-        fit_critic(critic, fresh(task, 64, seed), steps, lr=5e-3, patience=None)
-        seconds = time.process_time() - start
-        x, y = task.sample(6400, 90_000 + seed)
-        for name in READOUTS[:-1]:
-            label = f"MI {level:g}: " + ("smile(5)" if name == "smile" else name)
-            yield _reading(label, level, critic.estimate(x, y, readout=name), seconds)
-        reads = [critic.estimate(a, b, readout="infonce") for a, b in zip(x.split(64), y.split(64))]
-        value = sum(float(r.value) for r in reads) / len(reads)
-        error = math.sqrt(sum(float(r.stderr) ** 2 for r in reads)) / len(reads)
-        yield Reading(f"MI {level:g}: infonce", level, value, error, seconds)
-
-
-def telescoping(task: mi.Task) -> Callable[[int, bool], Iterator[Reading]]:
-    """Six rungs, batches of 256 fresh pairs."""
-
-    def run(seed: int, quick: bool) -> Iterator[Reading]:
-        torch.manual_seed(100_000 + seed)
-        dim = task.sample(2, 0)[0].size(1)
-        start = time.process_time()
-        critic = TelescopingCritic(dim, dim, 64)
-        steps = 40 if quick else 2500
-        fit_critic(critic, fresh(task, 256, seed), steps, lr=5e-3, patience=None)
-        seconds = time.process_time() - start
-        yield _reading(
-            "telescoping", task.truth, critic.estimate(*task.sample(6400, seed)), seconds
-        )
-
-    return run
-
-
-def nodes(rho: float) -> Callable[[int, bool], Iterator[Reading]]:
-    """A node against the mean of its graph, 64 fresh graphs of ten nodes a batch."""
-
-    def run(seed: int, quick: bool) -> Iterator[Reading]:
-        torch.manual_seed(110_000 + seed)
-        start = time.process_time()
-        critic = MutualInformationCritic(4, 4, 64)
-        steps = 40 if quick else 1200
-        fit_critic(critic, lambda: _pooled(64, rho), steps, lr=5e-3, patience=None)
-        seconds = time.process_time() - start
-        read = critic.estimate(*_pooled(1500, rho))
-        yield _reading("classifier", _pooled_truth(rho), read, seconds)
-
-    return run
-
-
-def sizes(seed: int, quick: bool) -> Iterator[Reading]:
-    """Independent pairs, graphs of 5 or 50 nodes, and a summary that tells which."""
-
-    def sample(graphs: int = 16) -> tuple[Tensor, Tensor, Tensor]:
-        large = torch.arange(graphs) % 2 == 0
-        batch = torch.arange(graphs).repeat_interleave(torch.where(large, 50, 5))
-        y = torch.where(large, 2.0, -2.0).unsqueeze(1) + torch.randn(graphs, 1)
-        return torch.randn(len(batch), 2), y, batch
-
-    for weighted in (True, False):
-        torch.manual_seed(120_000 + seed)
-        start = time.process_time()
-        critic = MutualInformationCritic(2, 1, 64, size_weighted=weighted)
-        fit_critic(critic, sample, 40 if quick else 500, lr=5e-3)
-        seconds = time.process_time() - start
-        system = "classifier" if weighted else "negatives not weighted"
-        yield _reading(system, 0.0, critic.estimate(*sample(1000)), seconds)
-
-
-# -- tasks of known information, with the peer -----------------------------------------------------
-
-SIZES = {"train": 6000, "val": 1500, "test": 2500}
-
-
-def _split(task: mi.Task, seed: int) -> dict[str, tuple[Tensor, Tensor]]:
-    x, y = task.sample(sum(SIZES.values()), 1000 + seed)
-    parts = zip(SIZES, x.split(list(SIZES.values())), y.split(list(SIZES.values())))
-    return {name: (a, b) for name, a, b in parts}
-
-
-def ours(task: mi.Task, system: str) -> Callable[[int, bool], Iterator[Reading]]:
-    """One of our estimators on 6,000 pairs, with 1,500 to stop and 2,500 to read."""
-
-    def run(seed: int, quick: bool) -> Iterator[Reading]:
-        data = _split(task, seed)
-        torch.manual_seed(130_000 + seed)
-        dims = data["train"][0].size(1), data["train"][1].size(1)
-        critic: torch.nn.Module
-        if system == "telescoping":
-            critic = TelescopingCritic(*dims, 64)
-        else:
-            base = "gaussian" if system == "Gaussian base" else None
-            critic = MutualInformationCritic(*dims, 64, base=base)
-        start = time.process_time()
-        fit_critic(
-            critic,
-            data["train"],
-            40 if quick else 2000,
-            val=data["val"],
-            batch_size=128,
-            lr=5e-3,
-        )
-        seconds = time.process_time() - start
-        for name in READOUTS if system == "critic" else READOUTS[:1]:
-            label = name if system == "critic" else system
-            label = "smile(5)" if label == "smile" else label
-            read = critic.estimate(*data["test"], readout=name)  # type: ignore[operator]
-            yield _reading(label, task.truth, read, seconds)
-
-    return run
-
-
-def peer(task: mi.Task, python: str) -> Callable[[int, bool], Iterator[Reading]]:
-    """torch-mist on the same samples, with as many steps, batch and hidden sizes."""
-
-    def run(seed: int, quick: bool) -> Iterator[Reading]:
-        data = _split(task, seed)
+def peer(task: mi.Task, name: str, system: str, python: str) -> Run:
+    """One estimator of a peer in its own interpreter, on the same 10,000 pairs: those that take a
+    split get the one of our critics, with as many steps, batch and hidden sizes."""
+
+    def run(seed: int, quick: bool) -> Iterator[mi.Reading]:
+        x, y = task.sample(sum(mi.SIZES.values()), 1000 + seed)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "samples.npz"
-            arrays = {
-                f"{side}_{part}": v.numpy()
-                for part, xy in data.items()
-                for side, v in zip("xy", xy)
-            }
-            np.savez(path, **arrays)
-            command = [python, str(Path(__file__).with_name("_mi_peer.py")), str(path)]
-            command += ["--estimators", *PEERS, "--seed", str(seed)]
-            command += ["--steps", "40" if quick else "2000"]
-            out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        for line in out.splitlines():
-            row = json.loads(line)
-            label = f"torch-mist {row['name']}"
-            yield Reading(label, task.truth, row["value"], math.nan, row["seconds"])
+            np.savez(path, x=x.numpy(), y=y.numpy(), sizes=list(mi.SIZES.values()))
+            script = str(Path(__file__).with_name("_mi_peer.py"))
+            command = [python, script, str(path), "--package", name, "--estimator", system]
+            command += ["--seed", str(seed), *(["--quick"] if quick else [])]
+            done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{name} {system} on {task.name}:\n{done.stderr[-2000:]}")
+        row = json.loads(done.stdout.splitlines()[-1])
+        label = f"{name} {system}"
+        yield mi.Reading(label, task.truth, row["value"], seconds=row["seconds"])
 
     return run
 
 
-def cases(mist: str | None) -> list[Case]:
-    """Every case, with the tolerances that the table is held to."""
+def cases(peers: dict[str, str]) -> list[Case]:
+    """Every case, with the tolerances that the table is held to; `peers` are the interpreters."""
     out = [
         Case(
             "exact",
             "exact log-ratio, MI 10, 100 batches of 64",
-            exact,
+            critics.exact,
             (
                 ("classifier", "within", (0.2,)),
                 ("smile(5)", "near", (12.0, 0.3)),
@@ -375,71 +85,81 @@ def cases(mist: str | None) -> list[Case]:
     ]
     between = (("classifier", "between", (0.90, 0.98)),)
     for name, run in (
-        ("two-sample KL", coverage_two_sample),
-        ("pairs", coverage_pairs),
-        ("nodes and graphs", coverage_nodes),
+        ("two-sample KL", critics.coverage_two_sample),
+        ("pairs", critics.coverage_pairs),
+        ("nodes and graphs", critics.coverage_nodes),
     ):
-        case_name = f"coverage of the 95% interval, {REPEATS} repeats: {name}"
+        case_name = f"coverage of the 95% interval, {critics.REPEATS} repeats: {name}"
         out.append(Case("coverage", case_name, run, between))
     for truth, tolerance in ((0.5, 0.05), (2.0, 0.12), (8.0, 0.5)):
         name, limit = (
             f"KL of shifted Gaussians, d=10, {truth:g}",
             ("classifier", "within", (tolerance,)),
         )
-        out.append(Case("kl", name, kl_shifted(truth), (limit,)))
+        out.append(Case("kl", name, critics.kl_shifted(truth), (limit,)))
     both = (
         ("classifier, forward", "within", (0.3,)),
         ("classifier, reverse", "within", (0.2,)),
     )
-    out.append(Case("kl", "KL(N(0,4I) || N(0,I)), d=10, Gaussian base", kl_scaled, both))
-    out.append(Case("kl", "P = Q, n = 1000", kl_equal, (("classifier", "within", (0.08,)),)))
+    out.append(Case("kl", "KL(N(0,4I) || N(0,I)), d=10, Gaussian base", critics.kl_scaled, both))
+    within = (("classifier", "within", (0.08,)),)
+    out.append(Case("kl", "P = Q, n = 1000", critics.kl_equal, within))
     steps = ((2, 0.25), (6, 0.45), (10, 0.6))
     limits = tuple((f"MI {m}: classifier", "within", (t,)) for m, t in steps)
-    out.append(Case("staircase", "staircase d=20, batch 64, one network", staircase, limits))
+    name = "staircase d=20, batch 64, one network"
+    out.append(Case("staircase", name, critics.staircase, limits))
     for task, limit in (
         (mi.staircase(10.0), ("telescoping", "within", (0.4,))),
         (mi.staircase_spiral(10.0), ("telescoping", "min", (8.5,))),
     ):
-        out.append(Case("telescoping", task.name, telescoping(task), (limit,)))
+        out.append(Case("telescoping", task.name, critics.telescoping(task), (limit,)))
     for rho, tolerance in ((0.0, 0.05), (0.5, 0.08), (0.8, 0.3)):
         limit = ("classifier", "within", (tolerance,))
         name = f"node against mean-pooled graph, rho {rho:g}"
-        out.append(Case("nodes", name, nodes(rho), (limit,)))
+        out.append(Case("nodes", name, critics.nodes(rho), (limit,)))
     within = (("classifier", "within", (0.05,)),)
-    out.append(Case("nodes", "independent, graph sizes {5, 50}", sizes, within))
-    for name in new.INTERVALS:
-        out.append(
-            Case(
-                "intervals",
-                f"intervals of trained estimates: {name}",
-                rows(new.interval(name)),
-                (("held", "between", (0.90, 0.98)),),
-            )
-        )
-    out.append(
-        Case(
-            "verdicts",
-            "to be flagged",
-            rows(new.doubtful),
-            tuple((s, "min", (1.0,)) for s in DOUBTFUL),
-        )
-    )
-    out.append(Case("verdicts", "easy", rows(new.easy), (("flagged of 8", "max", (0.4,)),)))
-    for make in new.FAMILIES:
-        for d in (1, 3):
-            limits = (
-                ("MI 6: estimate_mi", "within", (0.3,)),
-                ("MI 10: estimate_mi", "within", (1.0,)),
-            )
-            name = f"{make(2.0, d).name}, d={d}"
-            out.append(Case("families", name, rows(new.family(make, d)), limits))
+    out.append(Case("nodes", "independent, graph sizes {5, 50}", critics.sizes, within))
+    return out + _of_the_default() + _competition(peers)
+
+
+def _of_the_default() -> list[Case]:
+    out = []
+    for name in default.INTERVALS:
+        case_name = f"intervals of trained estimates: {name}"
+        held = (("estimate", "held", (0.90, 0.98)),)
+        out.append(Case("intervals", case_name, default.interval(name), held, repeats=200))
+    flags = tuple((system, "min", (1.0,)) for system in DOUBTFUL)
+    out.append(Case("verdicts", "to be flagged", default.doubtful, flags))
+    limit = (("estimate", "flagged", (2,)),)
+    out.append(Case("verdicts", "40 easy ones", default.easy, limit, repeats=40))
+    out.append(Case("time", TIMED, default.paired(mi.staircase(2.0, dim=5)), systems=OWN))
+    for information in LEVELS:
+        allowed = {6.0: 0.3, 10.0: 1.0}.get(information)
+        limits = (("estimate_mi", "within", (allowed,)),) if allowed else ()
+        for make in default.FAMILIES:
+            for d in (1, 2, 3):
+                name = f"{make.__name__}, d={d}, MI {information:g}"
+                run = default.paired(make(information, d), wide=True)
+                out.append(Case("families", name.replace("_", " "), run, limits))
+    return out
+
+
+def _competition(peers: dict[str, str]) -> list[Case]:
+    out = []
     for task in mi.tasks():
-        systems = ("estimate_mi", "KSG")
-        out.append(Case("default", task.name, rows(new.default(task)), systems=systems))
+        out.append(Case("default", task.name, default.paired(task), systems=OWN))
     for task in mi.tasks():
         for system in ("critic", "Gaussian base", "telescoping"):
             own = ("classifier",) if system == "critic" else (system,)
-            out.append(Case("tasks", task.name, ours(task, system), systems=own))
-        if mist:
-            out.append(Case("peer", task.name, peer(task, mist)))
+            out.append(Case("tasks", task.name, critics.ours(task, system), systems=own))
+    unknown = set(peers) - set(PEERS)
+    if unknown:
+        sys.exit(f"'--peer' takes {', '.join(PEERS)} (got {', '.join(unknown)})")
+    timed = mi.staircase(2.0, dim=5)
+    for name, python in peers.items():
+        for task in (*mi.tasks(), timed):
+            part, title = ("time", TIMED) if task is timed else ("peer", task.name)
+            for system in PEERS[name]:
+                own = (f"{name} {system}",)
+                out.append(Case(part, title, peer(task, name, system, python), systems=own))
     return out

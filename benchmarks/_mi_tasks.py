@@ -19,6 +19,20 @@ from torch import Tensor
 from pyg_gunet.critic import gaussian_mutual_information
 
 Pair = tuple[Tensor, Tensor]
+# What trains, stops and reads a critic of 10,000 pairs; calls that split by themselves get all.
+SIZES = {"train": 6000, "val": 1500, "test": 2500}
+
+
+@dataclass
+class Reading:
+    """One estimate of one system in one case, in nats; `flagged` is 1 where it doubts itself."""
+
+    system: str
+    truth: float
+    value: float
+    stderr: float = math.nan
+    seconds: float = 0.0
+    flagged: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -188,3 +202,15 @@ def staircase_spiral(information: float, dim: int = 20) -> Task:
         lambda x: spiral(x, planes, 1.0 / dim),
         lambda y: y,
     )
+
+
+def pooled(graphs: int, rho: float, n: int = 10, d: int = 4) -> tuple[Tensor, Tensor, Tensor]:
+    """Nodes x = rho g + sqrt(1 - rho^2) eps and the means of their graphs."""
+    g, eps = torch.randn(graphs, 1, d), torch.randn(graphs, n, d)
+    x = rho * g + math.sqrt(1 - rho**2) * eps
+    return x.flatten(0, 1), x.mean(1), torch.arange(graphs).repeat_interleave(n)
+
+
+def pooled_truth(rho: float, n: int = 10, d: int = 4) -> float:
+    """cov(x, mean) = var(mean), so the squared correlation is var(mean)."""
+    return -d / 2 * math.log(1 - (rho**2 + (1 - rho**2) / n))

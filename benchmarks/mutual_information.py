@@ -1,12 +1,13 @@
 r"""Divergences and mutual information of known size: our read-outs, critics and telescope, and
-torch-mist on the same samples.
+its peers on the same samples.
 
     python benchmarks/mutual_information.py --seeds 5 --json table.json
 
 Every trained reading is from samples that neither trained nor stopped the critic. Readings are
-kept in `--root`, one line per case, system and seed, and only missing ones are computed, so the
-table can be made in parts (`--name`, `--budget`). Seconds are CPU seconds of training. The peer
-runs in its own environment, `--mist PYTHON`; without it its rows come from `--root`, if there.
+kept in `--root`, one line per case, system and seed, written as soon as they are there, and only
+missing ones are computed, so the table can be made in parts (`--name`, `--budget`). Seconds are CPU
+seconds of training. Peers run in environments of their own, `--peer torch-mist=PYTHON`, say;
+without it their rows come from `--root`, if there.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ import torch
 from _mi_cases import Case, cases
 
 BENCHMARK = "mutual_information"
-FIELDS = ("part", "case", "system", "truth", "seed", "value", "stderr", "seconds")
+FIELDS = ("part", "case", "system", "truth", "seed", "value", "stderr", "seconds", "flagged")
+NUMBERS = ("truth", "value", "stderr", "seconds", "flagged")
 
 
 def load(path: Path) -> list[dict[str, Any]]:
@@ -36,7 +38,7 @@ def load(path: Path) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = list(csv.DictReader(file))
     for row in rows:
         row["seed"] = int(row["seed"])
-        row.update({k: float(row[k]) for k in ("truth", "value", "stderr", "seconds")})
+        row.update({k: float(row[k]) for k in NUMBERS})
     return rows
 
 
@@ -54,24 +56,26 @@ def append(path: Path, rows: list[dict[str, Any]]) -> None:
 def compute(todo: list[Case], path: Path, seeds: int, quick: bool, budget: float) -> bool:
     """Computes what is missing, first seeds first; returns whether nothing is missing now."""
     start = time.monotonic()
-    for seed in range(seeds):
+    for seed in range(max(case.repeats or seeds for case in todo) if todo and not quick else 1):
         for case in todo:
+            if seed >= (case.repeats or seeds):
+                continue
             done = {(r["part"], r["case"], r["seed"], r["system"]) for r in load(path)}
             if any(d[:3] == (case.part, case.name, seed) and case.owns(d[3]) for d in done):
                 continue
             if time.monotonic() - start > budget:
                 return False
-            rows = [
-                {"part": case.part, "case": case.name, "seed": seed, **asdict(reading)}
-                for reading in case.run(seed, quick)
-            ]
-            append(path, rows)
-            for row in rows:
-                print(
-                    f"{row['case']}, seed {seed}: {row['system']} {row['value']:.3f} "
-                    f"(truth {row['truth']:.3f})",
-                    flush=True,
-                )
+            readings = list(case.run(seed, quick))
+            append(
+                path,
+                [
+                    {"part": case.part, "case": case.name, "seed": seed, **asdict(reading)}
+                    for reading in readings
+                ],
+            )
+            for r in readings:
+                line = f"{case.name}, seed {seed}: {r.system} {r.value:.3f}"
+                print(f"{line} +- {r.stderr:.3f} (truth {r.truth:.3f})", flush=True)
     return True
 
 
@@ -79,30 +83,32 @@ def summarize(rows: list[dict[str, Any]], seeds: int) -> list[dict[str, Any]]:
     """Mean, bias, deviation, mean squared error and seconds over seeds."""
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
-        if row["seed"] < seeds:
+        if row["seed"] < seeds or row["part"] in ("intervals", "verdicts"):
             part = "tasks" if row["part"] in ("peer", "default") else row["part"]
             groups[part, row["case"], row["system"]].append(row)
     out = []
     for (part, case, system), group in groups.items():
         values = torch.tensor([r["value"] for r in group], dtype=torch.float64)
-        truth = group[0]["truth"]
+        truths = torch.tensor([r["truth"] for r in group], dtype=torch.float64)
         errors = [r["stderr"] for r in group if not math.isnan(r["stderr"])]
-        worst = max(group, key=lambda r: abs(r["value"] - truth))["value"]
+        worst = max(group, key=lambda r: abs(r["value"] - r["truth"]))["value"]
         out.append(
             {
                 "part": part,
                 "case": case,
                 "system": system,
-                "truth": truth,
+                "truth": float(truths.mean()),
                 "mean": float(values.mean()),
-                "bias": float(values.mean()) - truth,
+                "bias": float((values - truths).mean()),
                 "deviation": float(values.std()) if len(group) > 1 else math.nan,
-                "mse": float((values - truth).square().mean()),
+                "mse": float((values - truths).square().mean()),
                 "stderr": sum(errors) / len(errors) if errors else math.nan,
                 "seconds": sum(r["seconds"] for r in group) / len(group),
                 "worst": worst,
                 "values": values.tolist(),
                 "n": len(group),
+                "held": sum(abs(r["value"] - r["truth"]) <= 1.96 * r["stderr"] for r in group),
+                "flagged": sum(r["flagged"] == 1 for r in group),
             }
         )
     return out
@@ -113,6 +119,13 @@ def verdict(entry: dict[str, Any], limits: tuple) -> str:
     for system, kind, numbers in limits:
         if system != entry["system"]:
             continue
+        if kind == "held":
+            share = entry["held"] / entry["n"]
+            good = "ok" if numbers[0] <= share <= numbers[1] else "MISSED"
+            return f"held by {share:.1%} of {entry['n']}: {good}; flagged {entry['flagged']}"
+        if kind == "flagged":
+            good = "ok" if entry["flagged"] <= numbers[0] else "MISSED"
+            return f"flagged {entry['flagged']} of {entry['n']}, {numbers[0]} at most: {good}"
         target = {"within": entry["truth"], "near": numbers[0]}.get(kind, math.nan)
         keeps = {
             "within": lambda v, target=target, n=numbers: abs(v - target) <= n[-1],
@@ -214,14 +227,16 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="two cases a part, few steps, one seed: a smoke test"
     )
-    parser.add_argument("--mist", help="Python of an environment with torch-mist")
+    parser.add_argument(
+        "--peer", action="append", default=[], metavar="PACKAGE=PYTHON", help="a peer's environment"
+    )
     parser.add_argument("--budget", type=float, default=math.inf, help="stop after S seconds")
     args = parser.parse_args()
     seeds = 1 if args.quick else args.seeds
     torch.set_num_threads(1)
     stem = f"{BENCHMARK}_quick" if args.quick else f"{BENCHMARK}_readings"
     path = Path(args.root) / f"{stem}.csv"
-    all_cases = cases(args.mist)
+    all_cases = cases(dict(pair.split("=", 1) for pair in args.peer))
     todo = [c for c in all_cases if args.name in f"{c.part}: {c.name}"]
     if args.quick:  # two cases of every part
         todo = [c for c in todo if c in [o for o in todo if o.part == c.part][:2]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -151,3 +152,45 @@ def test_benchmark_writes_flat_records_and_resumes(tmp_path: Path) -> None:
     records = json.loads((tmp_path / "out.json").read_text())
     keys = {"benchmark", "case", "system", "metric", "value", "std", "n"}
     assert all(set(record) == keys for record in records)
+
+
+def test_a_peer_runs_in_its_own_interpreter_on_the_same_pairs(tmp_path: Path) -> None:
+    package = tmp_path / "latentmi"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "lmi.py").write_text(
+        "import numpy as np\n"
+        "def estimate(x, y, **options):\n"
+        "    assert x.shape == y.shape == (10_000, 1)\n"
+        "    return np.array([x[0, 0], np.nan]), None, None\n"
+    )
+    command = [sys.executable, str(ROOT / "benchmarks" / "mutual_information.py"), "--quick"]
+    command += ["--root", str(tmp_path), "--name", "peer: normal 1x1"]
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    refused = subprocess.run([*command, "--peer", "npeet=python"], capture_output=True, text=True)
+    assert refused.returncode != 0
+    assert "'--peer' takes torch-mist, diffusion-mi, latentmi (got npeet)" in refused.stderr
+    command += ["--peer", f"latentmi={sys.executable}"]
+    out = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+    assert out.returncode == 0, out.stderr
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    import _mi_tasks as mi
+
+    first = float(mi.tasks()[0].sample(10_000, 1000)[0][0])
+    assert f"latentmi LMI {first:.3f}" in out.stdout
+
+
+def test_intervals_are_counted_and_doubts_too() -> None:
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    import mutual_information as table
+
+    rows = [
+        {"part": "intervals", "case": "c", "system": "estimate", "truth": 1.0, "seed": seed}
+        | {"value": 1.0 + 0.1 * seed, "stderr": 0.1, "seconds": 1.0, "flagged": float(seed == 3)}
+        for seed in range(4)
+    ]
+    entry = table.summarize(rows, 1)[0]  # every repeat counts, whatever the number of seeds
+    text = table.verdict(entry, (("estimate", "held", (0.9, 0.98)),))
+    assert text == "held by 50.0% of 4: MISSED; flagged 1"
+    text = table.verdict(entry, (("estimate", "flagged", (2,)),))
+    assert text == "flagged 1 of 4, 2 at most: ok"
