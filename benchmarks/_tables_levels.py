@@ -39,6 +39,24 @@ def picture() -> str:
 
 
 @block(
+    "poisson", ["mesh_physics.json", "mesh_physics.csv"],
+    "python benchmarks/mesh_physics.py --name poisson --seeds 3 --train 500 600 --meshes 80 "
+    "--epochs 50 --largest 8000 --root DATA",
+    "2026-11-26", "seeds as told", "0.2.0", ONE,
+)  # fmt: skip
+def poisson() -> str:
+    found, rows = Records("mesh_physics.json"), []
+    case = "poisson"
+    order = sorted(found.names(1), key=lambda s: found(case, s, "share_500"))
+    for system in order:
+        cell = found.text(case, system, "share_500", fixed(3), True)
+        count = found.rows[case, system, "share_500"]["n"]
+        cell = cell if count > 1 else cell.partition(" +- ")[0]
+        rows.append([system, cell, count, f"{found(case, system, 'epoch_seconds'):.2f}"])
+    return table(["system", "share of the variance left", "seeds", "seconds per epoch"], rows)
+
+
+@block(
     "pooling", ["pooling.json"],
     "python benchmarks/pooling.py",
     seeds="medians of 5 to 30 steps taken in turns",

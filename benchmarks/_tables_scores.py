@@ -83,3 +83,20 @@ def borders() -> str:
     found = Records("segmentation_graphs.json")
     rows = [[case, system, seconds(row["value"])] for (case, system, _), row in found.rows.items()]
     return table(["", "way", "time"], rows)
+
+
+@block(
+    "nuclei2018",
+    ["segmentation_nuclei2018.json", "segmentation_nuclei2018.csv"],
+    "python benchmarks/segmentation.py --name nuclei2018 --seeds 1",
+    "2026-11-26", "one fold, no interval", "0.2.0", "one thread of a busy machine",
+)  # fmt: skip
+def nuclei2018() -> str:
+    found, case = Records("segmentation_nuclei2018.json"), "nuclei2018"
+    rows = []
+    for system in found.names(1):
+        scores = [f"{found(case, system, m):.3f}" for m in ("ap50", "pq", "ap50 of components")]
+        counts = [f"{found(case, system, m):,.0f}" for m in ("steps", "parameters")]
+        rows.append([system, *scores, *counts, f"{found(case, system, 'seconds per image'):.2f}"])
+    head = ["30 s of training each", "AP50", "PQ", "AP50 of plain components", "steps"]
+    return table([*head, "parameters", "seconds per image"], rows)
