@@ -57,6 +57,19 @@ def poisson() -> str:
 
 
 @block(
+    "poisson_sizes", ["mesh_sizes.json", "mesh_sizes.csv"],
+    "python benchmarks/mesh_physics.py --name poisson --seeds 1 --train 500 2000 --meshes 80 "
+    "--epochs 40 --largest 8000 --csv benchmarks/results/mesh_sizes.csv --root DATA",
+    "2026-11-26", "1 seed", "0.2.0", ONE,
+)  # fmt: skip
+def poisson_sizes() -> str:
+    found = Records("mesh_sizes.json")
+    columns = {f"{n:,} nodes": ("poisson", f"share_{n}") for n in (500, 2000, 8000)}
+    rows = {name: name for name in found.names(1)}
+    return found.grid("share of the variance left", rows, columns, fixed(3))
+
+
+@block(
     "pooling", ["pooling.json"],
     "python benchmarks/pooling.py",
     seeds="medians of 5 to 30 steps taken in turns",
