@@ -69,7 +69,8 @@ class Edges(Graph):
         (source, target), weight = gcn_edges(
             self.edge_index, self.edge_weight, self.num_nodes, x.dtype
         )
-        return torch.zeros_like(x).index_add(0, target, weight.unsqueeze(-1) * x[source])
+        weight = weight.unsqueeze(-1).to(x.dtype)  # under autocast its own stays wider
+        return torch.zeros_like(x).index_add(0, target, weight * x[source])
 
     def pool(self, perm: Tensor, transfer: Transfer | None, connect: Connection) -> Edges:
         index, weight, attr = connect.edges(

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch_geometric.nn import MLP, InnerProductDecoder, Linear, global_mean_pool
 from torch_geometric.utils import batched_negative_sampling
 
+from pyg_gunet.graph.edges import Edges
 from pyg_gunet.graph.graph import Graph
-from pyg_gunet.graph.level import Hierarchy
+from pyg_gunet.graph.level import Hierarchy, Level
 from pyg_gunet.nn.base import LevelModel, MakePool
 from pyg_gunet.nn.conv import explained
 from pyg_gunet.nn.parts import MakeConv, MakeNorm, Ratios, apply_norm, make_conv, make_norm
@@ -177,7 +178,8 @@ class GraphUNetAutoEncoder(LevelModel):
         r"""Fits what needs no gradient, before training: where `z` is narrower than the features
         the path's maps become the principal axes of `x`, and what the networks add is from then on
         measured in what the interpolant leaves over, so that a first step of a usual learning rate
-        does not lose it. Arguments as in :meth:`encode`.
+        does not lose it; where that is next to nothing, 1e-6 of what there is, in 1. Arguments as
+        in :meth:`encode`.
 
         Returns:
             float: The mean squared error of the interpolant.
@@ -189,11 +191,12 @@ class GraphUNetAutoEncoder(LevelModel):
             self.lin_in.weight.copy_(axes)
             self.lin_out.weight.copy_(axes.T)
         left = (self(x, edge_index, batch, edge_weight) - x).square().mean(0).sqrt()
-        least = torch.finfo(left.dtype).tiny
-        self.out_scale.copy_(left.clamp(min=least))
-        used = min(size, self.in_channels)
-        self.latent_scale[:used] = left.square().mean().sqrt().clamp(min=least)
-        return float(left.square().mean())
+        held, error = x.square().mean(0).sqrt(), left.square().mean()
+        least = max(1e-6, 10 * torch.finfo(left.dtype).eps)  # less than that is rounding
+        self.out_scale.copy_(left.where(left > least * held, 1.0))
+        enough = error.sqrt() > least * held.square().mean().sqrt()
+        self.latent_scale[: min(size, self.in_channels)] = error.sqrt().where(enough, 1.0)
+        return float(error)
 
     def encode(
         self,
@@ -247,9 +250,10 @@ class GraphUNetAutoEncoder(LevelModel):
         edge_weight: Tensor | None = None,
     ) -> Tensor:
         r"""Encodes and decodes: `x_hat` [N, in_channels]. Arguments as in :meth:`encode`."""
-        z, hierarchy = self.encode(x, edge_index, batch, edge_weight)  # which checks
-        with outermost():
-            return self.decode(z, hierarchy)
+        with explained(self, edge_weight) as edge_weight:
+            z, hierarchy = self.encode(x, edge_index, batch, edge_weight)  # which checks
+            with outermost():
+                return self.decode(z, hierarchy)
 
     def embed(
         self,
@@ -272,13 +276,14 @@ class GraphUNetAutoEncoder(LevelModel):
         check_choice(level, "level", ("nodes", "graph"))
         if batch_size is not None and level != "graph":
             raise ValueError(f"'batch_size' goes with level='graph' (got {batch_size!r})")
-        z, hierarchy = self.encode(x, edge_index, batch, edge_weight)
-        with outermost() as values:
-            if batch_size is not None:
-                check_batch_size(batch_size, hierarchy.levels[0].batch, values)
-            if level == "nodes":
-                return self._ascend(z, hierarchy)
-            return global_mean_pool(z, hierarchy.levels[-1].batch, batch_size)
+        with explained(self, edge_weight) as edge_weight:
+            z, hierarchy = self.encode(x, edge_index, batch, edge_weight)
+            with outermost() as values:
+                if batch_size is not None:
+                    check_batch_size(batch_size, hierarchy.levels[0].batch, values)
+                if level == "nodes":
+                    return self._ascend(z, hierarchy)
+                return global_mean_pool(z, hierarchy.levels[-1].batch, batch_size)
 
     def loss(self, x_hat: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
         r"""The mean squared error, a scalar to minimise.
@@ -316,7 +321,9 @@ class GraphUNetAutoEncoder(LevelModel):
                     batch = torch.zeros(h.size(0), dtype=torch.long, device=h.device)
                 neg_edge_index = pos_edge_index
                 if pos_edge_index.numel():
-                    neg_edge_index = batched_negative_sampling(pos_edge_index, batch)
+                    # Which splits edges by their numbers: a graph's must lie side by side.
+                    order = batch[pos_edge_index[0]].argsort(stable=True)
+                    neg_edge_index = batched_negative_sampling(pos_edge_index[:, order], batch)
             else:
                 check_edge_index(neg_edge_index, h.size(0), values, name="neg_edge_index")
         loss = h.new_zeros(())
@@ -355,7 +362,7 @@ class GraphUNetAutoEncoder(LevelModel):
         return x
 
     def _check_latent(self, z: Tensor, hierarchy: Hierarchy, values: bool) -> Hierarchy:
-        """The latent and the levels at the door of the decoder."""
+        """The latent at the door of the decoder, and the levels as its convolutions take them."""
         check_tensor(z, "z")
         self.check_hierarchy(hierarchy)
         size = hierarchy.levels[-1].num_nodes
@@ -364,7 +371,13 @@ class GraphUNetAutoEncoder(LevelModel):
                 f"'z' must have shape [{size}, {self.latent_channels}] (got {list(z.shape)})"
             )
         check_features(z, None, values, name="z")
-        return hierarchy
+        levels = [
+            Level(level.num_nodes, level.batch, self._fit(level.graph, z))
+            if isinstance(level.graph, Edges) and level.graph.weighted != self.weighted
+            else level
+            for level in hierarchy.levels
+        ]
+        return Hierarchy(levels, hierarchy.perms, hierarchy.transfers)
 
     def __repr__(self) -> str:
         words = zip(("select", "reduce", "connect", "lift"), self.words)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 from torch_geometric.nn import Linear
 
 from pyg_gunet.graph.edges import Edges
@@ -26,7 +27,7 @@ class MaskedAutoEncoder(torch.nn.Module):
 
     Args:
         model (GraphUNetAutoEncoder or GraphUNet): What embeds nodes: the auto-encoder's
-            :meth:`~GraphUNetAutoEncoder.embed`, whose own read-off rests meanwhile, or a
+            :meth:`~GraphUNetAutoEncoder.embed`, whose own read-off gets zeros for a gradient, or a
             :class:`GraphUNet` from features to embeddings, skip connections and all (what is hidden
             cannot be copied).
         mask (float, optional): The share of nodes that are hidden, in (0, 1). (default: 0.5)
@@ -72,13 +73,7 @@ class MaskedAutoEncoder(torch.nn.Module):
         check_number(gamma, "gamma", 1.0)
         self.model = model
         self.mask, self.replace, self.gamma = float(mask), float(replace), float(gamma)
-        hidden = model.hidden_channels
-        if isinstance(model, GraphUNet):
-            hidden = model.out_channels
-        else:
-            # What nothing reads has no gradient: data-parallel training would wait for it.
-            for resting in (model.head, model.lin_out):
-                resting.requires_grad_(False)
+        hidden = model.out_channels if isinstance(model, GraphUNet) else model.hidden_channels
         self.token = torch.nn.Parameter(torch.empty(1, model.in_channels))
         self.lin = Linear(hidden, hidden, bias=False)
         self.conv = make_conv(conv, hidden, model.in_channels)
@@ -129,7 +124,22 @@ class MaskedAutoEncoder(torch.nn.Module):
         seen, hidden = self._hide(x)
         h = self.lin(self.embed(seen, edge_index, batch, edge_weight))
         h = h.masked_fill(hidden.view(-1, 1), 0.0)
-        return self._finest(x, edge_index, edge_weight).convolve(self.conv, h), hidden
+        graph = self._finest(x, edge_index, edge_weight)
+        if isinstance(graph, Edges) and values and graph.edge_weight is not None:
+            graph.signed = bool((graph.edge_weight < 0).any())
+        x_hat = graph.convolve(self.conv, h)
+        return x_hat + self._resting() if self.training else x_hat, hidden
+
+    def _resting(self) -> Tensor:
+        """Zero, out of none of the numbers of each parameter that no prediction reads: these get a
+        gradient, of zeros, for which data-parallel training waits."""
+        zero = self.token.new_zeros(())
+        if isinstance(self.model, GraphUNetAutoEncoder):
+            for part in (self.model.head, self.model.lin_out, self.model.edge_decoder):
+                for parameter in part.parameters():
+                    if not is_lazy(parameter):
+                        zero = zero + parameter.flatten()[:0].sum()
+        return zero
 
     def _finest(
         self, x: Tensor, edge_index: Tensor | Graph | Hierarchy, edge_weight: Tensor | None
@@ -137,11 +147,16 @@ class MaskedAutoEncoder(torch.nn.Module):
         """The input's graph as the decoder takes it."""
         if isinstance(edge_index, Hierarchy):
             edge_index = edge_index.levels[0].graph
+        attr = None
         if isinstance(edge_index, Graph):
-            if isinstance(edge_index, Edges) or isinstance(self.conv, UNetConv):
+            if isinstance(edge_index, Edges):
+                attr = edge_index.edge_attr
+            elif isinstance(self.conv, UNetConv):
                 return edge_index
             edge_index, edge_weight = edge_index.edges(loops=True)
-        return Edges(edge_index, x.size(0), edge_weight, None, takes(self.conv, "edge_weight"))
+        if attr is not None and not takes(self.conv, "edge_attr"):
+            attr = None
+        return Edges(edge_index, x.size(0), edge_weight, attr, takes(self.conv, "edge_weight"))
 
     def _hide(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Features with exactly ``round(mask * N)`` nodes hidden, at least one, and which."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -10,8 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_gunet.functional.segmentation.count import LABEL_DTYPES
+from pyg_gunet.graph.adjacency import Adjacency
+from pyg_gunet.graph.edges import Edges
+from pyg_gunet.graph.gcn import GCNPropagation
 from pyg_gunet.graph.graph import Graph
 from pyg_gunet.graph.level import Hierarchy, Level
+from pyg_gunet.graph.sparse.spmm import apply_map
 from pyg_gunet.nn.base import MakePool
 from pyg_gunet.nn.parts import MakeConv, MakeNorm, Ratios, apply_norm, make_norm
 from pyg_gunet.nn.unet import GraphUNet
@@ -182,7 +187,8 @@ class SegmentationUNet(torch.nn.Module):
 def unpool_scores(scores: Tensor, perm: Tensor, level: Level) -> Tensor:
     r"""Carries scores of kept nodes to all nodes of the level above: to each the mean of the kept
     nodes that it reaches in two hops, weighted by the propagation :math:`H^2`, with `H` PyG's
-    `gcn_norm` of the level's graph; zero where it reaches none.
+    `gcn_norm` of the level's graph; zero where it reaches none. Signed weights are shared out by
+    their sizes, as a sum of them may vanish: no score grows on its way.
 
     Args:
         scores (Tensor): Scores of the kept nodes [K, C].
@@ -192,12 +198,32 @@ def unpool_scores(scores: Tensor, perm: Tensor, level: Level) -> Tensor:
     Returns:
         Tensor: Scores [N, C].
     """
-    marked = torch.cat([scores, scores.new_ones(scores.size(0), 1)], dim=1)
-    spread = scores.new_zeros(level.num_nodes, marked.size(1)).index_copy(0, perm, marked)
+    spread = scores.new_zeros(level.num_nodes, scores.size(1)).index_copy(0, perm, scores)
+    mass = scores.new_zeros(level.num_nodes, 1).index_fill(0, perm, 1.0)
+    by_size = _by_size(level.graph)
     for _ in range(2):
-        spread = level.graph.propagate(spread)
-    mass = spread[:, -1:].detach()
-    return spread[:, :-1] / mass.where(mass > 0, torch.inf)
+        spread, mass = level.graph.propagate(spread), by_size(mass)
+    return spread / mass.where(mass > 0, torch.inf)
+
+
+def _by_size(graph: Graph) -> Callable[[Tensor], Tensor]:
+    """The propagation of a level by absolute weights, without gradient to them."""
+    if isinstance(graph, Edges):
+        weight = None if graph.edge_weight is None else graph.edge_weight.detach().abs()
+        return Edges(graph.edge_index, graph.num_nodes, weight).propagate
+    if isinstance(graph, Adjacency):
+        return partial(apply_map, _absolute(graph))
+    return graph.propagate  # a walk, which has no others
+
+
+@torch.compiler.disable
+@torch.no_grad()
+def _absolute(graph: Adjacency) -> GCNPropagation:
+    matrix, transpose = (
+        part.abs() if isinstance(part, Tensor) else part._replace(values=part.values.abs())
+        for part in (graph.matrix, graph.transpose)
+    )
+    return GCNPropagation(matrix, transpose, None if graph.loop is None else graph.loop.abs())
 
 
 def deep_supervision(

@@ -10,11 +10,13 @@ from torch_geometric.nn import Linear, global_mean_pool
 from pyg_gunet.graph.graph import Graph
 from pyg_gunet.graph.level import Hierarchy
 from pyg_gunet.nn.autoencoder import GraphUNetAutoEncoder
+from pyg_gunet.nn.conv import explained
 from pyg_gunet.validate import (
     check_batch_size,
     check_choice,
     check_generator,
     check_number,
+    check_tensor,
     outermost,
 )
 
@@ -108,7 +110,17 @@ class VariationalAutoEncoder(torch.nn.Module):
     def decode(self, z: Tensor, hierarchy: Hierarchy) -> Tensor:
         r"""The features of every node, [N, in_channels], from a latent of the shape of `mu`."""
         if self.latent == "graph":
-            z = z[self._ids(hierarchy)]
+            with outermost() as values:
+                check_tensor(z, "z")
+                self.model.check_hierarchy(hierarchy)
+                ids = self._ids(hierarchy)
+                graphs = int(ids[-1]) + 1 if values else 1  # sorted: the last is the highest
+                if z.dim() != 2 or z.size(0) < graphs:
+                    raise ValueError(
+                        f"'z' must hold a row for each graph, {graphs} of them "
+                        f"(got shape {list(z.shape)})"
+                    )
+            z = z[ids]
         return self.model.decode(z, hierarchy)
 
     def forward(
@@ -122,9 +134,10 @@ class VariationalAutoEncoder(torch.nn.Module):
 
         Arguments as in :meth:`GraphUNetAutoEncoder.encode`.
         """
-        mu, log_std, hierarchy = self.encode(x, edge_index, batch, edge_weight)  # which checks
-        with outermost():
-            return self.decode(self._draw(mu, log_std), hierarchy)
+        with explained(self, edge_weight) as edge_weight:
+            mu, log_std, hierarchy = self.encode(x, edge_index, batch, edge_weight)  # which checks
+            with outermost():
+                return self.decode(self._draw(mu, log_std), hierarchy)
 
     def loss(
         self,
@@ -136,10 +149,11 @@ class VariationalAutoEncoder(torch.nn.Module):
         r"""The mean squared error plus `beta` times the divergence per entry of `x`, a scalar to
         minimise: up to factors the negative evidence bound with deviations of
         :math:`1 / \sqrt{2}`. Arguments as in :meth:`encode`."""
-        mu, log_std, hierarchy = self.encode(x, edge_index, batch, edge_weight)
-        with outermost():
-            x_hat = self.decode(self._draw(mu, log_std), hierarchy)
-            error = self.model.loss(x_hat, x)
+        with explained(self, edge_weight) as edge_weight:
+            mu, log_std, hierarchy = self.encode(x, edge_index, batch, edge_weight)
+            with outermost():
+                x_hat = self.decode(self._draw(mu, log_std), hierarchy)
+                error = self.model.loss(x_hat, x)
         return error + self.beta * self.kl(mu, log_std) / x.numel()
 
     def kl(self, mu: Tensor, log_std: Tensor) -> Tensor:

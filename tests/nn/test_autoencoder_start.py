@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from torch_geometric import nn as pyg
+from torch_geometric.data import Data
+from torch_geometric.explain import Explainer, GNNExplainer
+from torch_geometric.explain.algorithm.utils import clear_masks, set_masks
 
-from pyg_gunet import GraphUNetAutoEncoder, Hierarchy
+from pyg_gunet import GraphUNetAutoEncoder, Hierarchy, VariationalAutoEncoder
+from pyg_gunet.transforms import Coarsen
 from tests.conftest import awake, random_batch, random_graph
 
 # --- where it starts
@@ -59,6 +63,110 @@ def test_the_first_steps_reach_every_part():
         optimiser.step()
     for name, parameter in model.named_parameters():
         assert bool((parameter.grad != 0).any()), name
+
+
+@pytest.mark.parametrize("latent_channels", [2, 4])
+def test_calibrating_leaves_alone_what_nothing_is_left_of(latent_channels):
+    """A column of zeros in the graph at hand may hold something in the next one."""
+    torch.manual_seed(0)
+    graph = random_graph(60, 150)
+    model = GraphUNetAutoEncoder(4, 16, latent_channels, 2)
+    x = torch.randn(60, 4)
+    empty = x.clone()
+    empty[:, 3] = 0.0
+    model.calibrate(empty, graph.edge_index)
+    assert float(model.out_scale[3]) == 1.0
+    left = (model(empty, graph.edge_index) - empty).detach().square().mean(0).sqrt()
+    torch.testing.assert_close(model.out_scale[:3], left[:3])
+    if latent_channels == 4:
+        start = (model(x, graph.edge_index) - x).detach().square().mean(0)
+        optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+        for _ in range(60):
+            optimiser.zero_grad()
+            model.loss(model(x, graph.edge_index), x).backward()
+            optimiser.step()
+        error = (model(x, graph.edge_index) - x).detach().square().mean(0)
+        assert bool((error < 0.7 * start).all())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("value", [0.0, 1.0, 1e-12, 3e4])
+def test_calibrating_on_constants_changes_no_scale(value, dtype):
+    graph = random_graph(60, 150)
+    model = GraphUNetAutoEncoder(4, 8, 4, 2).to(dtype)
+    model.calibrate(torch.full((60, 4), value, dtype=dtype), graph.edge_index)
+    assert bool((model.out_scale == 1.0).all())
+    assert bool((model.latent_scale == 1.0).all())
+
+
+def masked_by(model, x, edge_index):
+    """An explainer's edge mask counts in every convolution, once, and leaves nothing behind."""
+    model.eval()
+    config = {"mode": "regression", "task_level": "node", "return_type": "raw"}
+    explainer = Explainer(
+        model,
+        algorithm=GNNExplainer(epochs=3),
+        explanation_type="model",
+        edge_mask_type="object",
+        model_config=config,
+    )
+    before = model(x, edge_index)
+    mask = explainer(x, edge_index).edge_mask
+    assert float(mask.std()) > 0
+    for weight in (torch.ones_like(mask), mask, torch.zeros_like(mask)):
+        found = explainer.get_masked_prediction(x, edge_index, None, weight)
+        torch.testing.assert_close(found, model(x, edge_index, edge_weight=weight))
+    assert torch.equal(model(x, edge_index), before)
+
+
+@pytest.mark.parametrize("connect", ["contract", "two_hop", "sampled"])
+@pytest.mark.parametrize("variational", [False, True])
+def test_edge_masks_of_explainers_count(connect, variational):
+    graph = random_graph(40, 120, loops=False)
+    torch.manual_seed(0)
+    model = awake(GraphUNetAutoEncoder(3, 8, 4, 2, connect=connect))
+    x = torch.randn(40, 3)
+    whole = VariationalAutoEncoder(model) if variational else model
+    masked_by(whole, x, graph.edge_index)
+    # So they do in what is no forward.
+    weight = torch.rand(graph.num_edges)
+    calls = [lambda w: whole.loss(x, graph.edge_index, None, w)]
+    if not variational:
+        calls = [
+            lambda w, level=level: model.embed(x, graph.edge_index, None, w, level)
+            for level in ("nodes", "graph")
+        ]
+    for call in calls:
+        expected = call(weight)
+        set_masks(whole, weight, graph.edge_index, apply_sigmoid=False)
+        torch.testing.assert_close(call(None), expected)
+        clear_masks(whole)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_levels_of_other_convolutions_fit_the_decoder(weighted):
+    """Those of `Coarsen` may hold weights, which not every convolution takes."""
+    graph = random_graph(40, 120, loops=False)
+    data = Data(torch.randn(40, 3), graph.edge_index)
+    if weighted:
+        data.edge_weight = graph.edge_weight
+    levels = Coarsen(2)(data).hierarchy()
+    for conv in (None, pyg.SAGEConv, pyg.GCNConv):
+        model = awake(GraphUNetAutoEncoder(3, 8, 4, 2, conv=conv)).eval()
+        z, _ = model.encode(data.x, levels)
+        torch.testing.assert_close(model.decode(z, levels), model(data.x, levels))
+        torch.manual_seed(1)
+        drawn = VariationalAutoEncoder(model).sample(levels)
+        torch.manual_seed(1)
+        fitted = model.encode(data.x, levels)[1]
+        torch.testing.assert_close(VariationalAutoEncoder(model).sample(fitted), drawn)
+        assert drawn.shape == (40, 3)
+    sage = GraphUNetAutoEncoder(3, 8, 4, 2, conv=pyg.SAGEConv).prepare(
+        graph.edge_index, num_nodes=40
+    )
+    gcn = awake(GraphUNetAutoEncoder(3, 8, 4, 2, conv=pyg.GCNConv)).eval()
+    z, _ = gcn.encode(data.x, sage)
+    torch.testing.assert_close(gcn.decode(z, sage), gcn(data.x, sage))
 
 
 @pytest.mark.parametrize("conv", [None, lambda i, o: pyg.SAGEConv(i, o)])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from torch_geometric import nn as pyg
+from torch_geometric.data import Data
 from torch_geometric.utils import to_undirected
 
 from pyg_gunet import GraphUNet, GraphUNetAutoEncoder, MaskedAutoEncoder
 from pyg_gunet.train.probe import probe
+from pyg_gunet.transforms import Coarsen
 from tests.conftest import awake, permuted, random_batch, random_graph
 
 MODELS = {
@@ -47,13 +49,83 @@ def test_as_many_nodes_as_asked_are_hidden_and_loss_learns_every_part(name):
     assert bool((model.token.grad != 0).any())
 
 
-def test_the_read_off_of_the_auto_encoder_rests():
-    model = _model()
-    resting = {key for key, p in model.named_parameters() if not p.requires_grad}
-    names = [key for key, _ in model.model.named_parameters()]
-    read_off = [key for key in names if key.startswith(("head", "lin_out"))]
-    assert resting == {f"model.{key}" for key in read_off}
-    assert len(read_off) == 5
+class Bilinear(torch.nn.Module):
+    """An edge decoder that learns."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.eye(8))
+
+    def forward(self, h, edge_index, sigmoid=True):
+        return (h[edge_index[0]] @ self.weight * h[edge_index[1]]).sum(-1)
+
+
+def test_what_the_masked_loss_does_not_read_rests_and_is_the_caller_s_as_before():
+    x, edge_index = _graph()
+    inner = GraphUNetAutoEncoder(5, 8, depth=2, edge_decoder=Bilinear())
+    model = MaskedAutoEncoder(awake(inner))
+    with torch.no_grad():
+        inner.head.lins[0].weight[0, 0] = float("inf")  # it reaches nothing
+    assert all(p.requires_grad for p in inner.parameters())
+    x_hat, hidden = model(x, edge_index)
+    model.loss(x_hat, x, hidden).backward()
+    resting = {key for key, p in inner.named_parameters() if not bool((p.grad != 0).any())}
+    read_off = {key for key, _ in inner.named_parameters() if key.startswith(("head", "lin_out"))}
+    assert resting == read_off | {"edge_decoder.weight"}
+    assert len(resting) == 6
+    assert all(bool(p.grad.isfinite().all()) for p in model.parameters())
+    # Frozen by the caller, it stays so; afterwards it learns as if nothing had been.
+    inner.reset_parameters()
+    inner.lin_in.requires_grad_(False)
+    MaskedAutoEncoder(inner)(x, edge_index)
+    assert not inner.lin_in.weight.requires_grad
+    inner.zero_grad()
+    inner.loss(inner(x, edge_index), x).backward()
+    assert bool((inner.head.lins[-1].weight.grad != 0).any())
+    assert bool((inner.lin_out.weight.grad != 0).any())
+
+
+def test_an_edge_decoder_of_unknown_size_may_rest():
+    x, edge_index = _graph()
+    inner = GraphUNetAutoEncoder(5, 8, depth=2, edge_decoder=torch.nn.LazyLinear(1))
+    model = MaskedAutoEncoder(inner)
+    x_hat, hidden = model(x, edge_index)
+    assert bool(model.loss(x_hat, x, hidden).isfinite())
+
+
+def test_a_decoder_that_makes_nan_of_signed_weights_is_named():
+    model = MaskedAutoEncoder(GraphUNet(5, 8, 8, 1), conv=pyg.GCNConv)
+    x, edge_index, weight = (
+        torch.randn(2, 5),
+        torch.tensor([[0, 1], [1, 0]]),
+        torch.full((2,), -3.0),
+    )
+    for given in ((edge_index, None, weight), (model.model.prepare(edge_index, weight),)):
+        with pytest.raises(ValueError, match="'edge_weight' holds negative weights.*GCNConv"):
+            model(x, *given)
+    assert bool(model(x, edge_index, None, -weight)[0].isfinite().all())
+
+
+@pytest.mark.parametrize("inner", [None, pyg.SAGEConv, pyg.GCNConv])
+@pytest.mark.parametrize("conv", [None, pyg.SAGEConv, pyg.GCNConv, "attr"])
+def test_levels_of_other_convolutions_fit_the_decoder(inner, conv):
+    """Those of `Coarsen` may hold weights and features, which not every convolution takes."""
+    if conv == "attr":
+        conv = lambda i, o: pyg.GATv2Conv(i, o, edge_dim=2)  # noqa: E731
+    x, edge_index = _graph()
+    count = edge_index.size(1)
+    data = Data(x, edge_index, torch.randn(count, 2), edge_weight=torch.rand(count))
+    data = Coarsen(2)(data)
+    torch.manual_seed(0)
+    model = MaskedAutoEncoder(awake(GraphUNetAutoEncoder(5, 8, 4, 2, conv=inner)), conv=conv)
+    levels = data.hierarchy()
+    first, _ = model(x, levels)
+    assert first.shape == x.shape
+    levels.levels[0].graph.edge_attr = data.edge_attr  # which the decoder alone may take
+    graph = model._finest(x, levels, None)
+    out = graph.convolve(model.conv, torch.randn(40, 8))
+    assert out.shape == x.shape
+    assert (graph.edge_attr is not None) is isinstance(model.conv, pyg.GATv2Conv)
 
 
 @pytest.mark.parametrize("share, count", [(0.5, 20), (0.01, 1), (0.99, 40), (0.33, 13)])

@@ -9,13 +9,15 @@ from torch_geometric.nn import GATv2Conv, SAGEConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import to_dense_adj
 
-from pyg_gunet import GUnpool
+from pyg_gunet import GUnpool, MixedGraphUNet
+from pyg_gunet.graph.adjacency import Adjacency
 from pyg_gunet.graph.edges import Edges
 from pyg_gunet.graph.level import Level
 from pyg_gunet.nn.loss import BorderWeightedCrossEntropy
 from pyg_gunet.nn.segmentation import SegmentationUNet, deep_supervision, unpool_scores
 from pyg_gunet.nn.unet import GraphUNet
 from pyg_gunet.transforms import ToGrid, grid_edges
+from tests.conftest import random_graph
 
 
 def picture(height=7, width=9, channels=3, seed=0):
@@ -172,6 +174,76 @@ class TestUnpoolScores:
         found = unpool_scores(scores, perm, stored)
         plain = unpool_scores(scores, perm, Level(25, None, Edges(edge_index, 25)))
         torch.testing.assert_close(found, plain)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("loops", [False, True])
+@pytest.mark.parametrize("directed", [False, True])
+def test_scores_do_not_grow_by_signed_weights(stored, loops, directed):
+    """A share of each kept node by the sizes of weights, which do not cancel, by dense matrices."""
+    most = 0.0
+    for seed in range(20):
+        graph = random_graph(30, 70, seed, directed=directed, loops=loops, dtype=torch.float64)
+        generator = torch.Generator().manual_seed(seed)
+        sign = torch.randint(2, (graph.num_edges,), generator=generator) * 2 - 1
+        edge_index, weight = graph.edge_index, graph.edge_weight * sign
+        # Of parallel edges one is left: their order of summation is another matter.
+        _, first = (30 * edge_index[0] + edge_index[1]).unique(return_inverse=True)
+        last = torch.zeros(int(first.max()) + 1, dtype=torch.long)
+        last[first] = torch.arange(first.numel())
+        edge_index, weight = edge_index[:, last], weight[last]
+        made = Edges(edge_index, 30, weight)
+        if stored:
+            made = Adjacency.from_edge_index(edge_index, weight, 30, torch.float64)
+        level = Level(30, None, made)
+        perm = torch.randperm(30, generator=generator)[:10]
+        scores = torch.randn(10, 4, dtype=torch.float64, generator=generator)
+        found = unpool_scores(scores, perm, level)
+        dense = torch.zeros(30, 30, dtype=torch.float64)
+        dense[edge_index[1], edge_index[0]] = weight
+        own = torch.zeros(30, dtype=torch.bool)
+        own[edge_index[0][edge_index[0] == edge_index[1]]] = True
+        dense = dense + 2.0 * torch.diag((~own).double())
+        root = dense.abs().sum(1).rsqrt()
+        walk = root.view(-1, 1) * dense * root
+        mass = (walk.abs() @ walk.abs())[:, perm].sum(1, keepdim=True)
+        expected = (walk @ walk)[:, perm] @ scores / mass.where(mass > 0, torch.inf)
+        torch.testing.assert_close(found, expected)
+        most = max(most, float(found.abs().max() / scores.abs().max()))
+    assert 0.5 < most < 1.0 + 1e-9
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_signed_weights_keep_the_coarse_scores_in_bounds(learned):
+    net = model(multi_scale=True)
+    for seed in range(20):
+        graph = random_graph(40, 120, seed, directed=False)
+        generator = torch.Generator().manual_seed(seed)
+        weight = torch.randn(graph.num_edges, generator=generator).requires_grad_(learned)
+        x = torch.randn(40, 3, generator=generator)
+        fine, *coarse = net.scales(x, graph.edge_index, None, weight)
+        most = [float(scale.logits.detach().abs().max()) for scale in (fine, *coarse)]
+        assert most[0] < 10 * max(most[1:])
+        if learned:
+            (grad,) = torch.autograd.grad(fine.logits.square().sum(), weight)
+            assert bool(grad.isfinite().all())
+            assert bool((grad != 0).any())
+
+
+@pytest.mark.parametrize("name", ["segmentation", "mixed"])
+def test_autocast_with_learned_weights(name):
+    torch.manual_seed(0)
+    net = model(multi_scale=True) if name == "segmentation" else MixedGraphUNet(3, 8, 5, 2)
+    data = picture()
+    for dtype in (torch.float32, torch.bfloat16):
+        weight = torch.rand(data.edge_index.size(1)).to(dtype).requires_grad_()
+        expected = net(data.x, data.edge_index, None, weight.detach().float())
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = net(data.x, data.edge_index, None, weight)
+        out.float().square().sum().backward()
+        torch.testing.assert_close(out.float(), expected, atol=0.1, rtol=0.1)
+        assert bool(weight.grad.isfinite().all())
+        assert bool((weight.grad != 0).any())
 
 
 def test_spread_does_not_tear_the_picture():

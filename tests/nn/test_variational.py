@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from pyg_gunet import GraphUNet, GraphUNetAutoEncoder, VariationalAutoEncoder, repeat_graph
+from pyg_gunet import (
+    GraphUNet,
+    GraphUNetAutoEncoder,
+    Hierarchy,
+    VariationalAutoEncoder,
+    repeat_graph,
+)
 from tests.conftest import awake, permuted, random_batch, random_graph
 
 
@@ -117,6 +123,16 @@ def test_draws_in_training_alone_and_around_the_mean():
     torch.testing.assert_close(model.decode(z, hierarchy), first)
     model.eval()
     assert torch.equal(model(x, graph.edge_index), model(x, graph.edge_index))
+
+
+def levels_of_two() -> Hierarchy:
+    data = random_batch(sizes=(12, 9))
+    return GraphUNetAutoEncoder(3, 8, 4, depth=2).prepare(data.edge_index, batch=data.batch)
+
+
+def test_a_latent_of_more_graphs_than_have_nodes_is_taken():
+    z, model, levels = torch.randn(4, 4), made("graph"), levels_of_two()
+    assert torch.equal(model.decode(z, levels), model.decode(z[:2], levels))
 
 
 # --- samples
@@ -230,6 +246,23 @@ def test_gradients_reach_every_part(latent):
             TypeError,
             "'model' must be a GraphUNetAutoEncoder.*GraphUNet",
         ),
+        (
+            lambda: made("graph").decode(torch.zeros(1, 4), levels_of_two()),
+            ValueError,
+            r"'z' must hold a row for each graph, 2 of them.*\[1, 4\]",
+        ),
+        (
+            lambda: made("graph").decode(torch.zeros(4), levels_of_two()),
+            ValueError,
+            r"'z'.*2 of them.*\[4\]",
+        ),
+        (
+            lambda: made("graph").decode(torch.full((2, 4), math.nan), levels_of_two()),
+            ValueError,
+            "'z' must be finite.*nan",
+        ),
+        (lambda: made("graph").decode(None, levels_of_two()), TypeError, "'z' must be a torch"),
+        (lambda: made("graph").decode(torch.zeros(1, 4), 3), TypeError, "'hierarchy'.*3"),
         (lambda: made("edges"), ValueError, "'latent' must be one of 'nodes', 'graph'.*'edges'"),
         (lambda: made(beta=-1.0), ValueError, "'beta'.*-1.0"),
         (lambda: made(free_bits=-0.1), ValueError, "'free_bits'.*-0.1"),
