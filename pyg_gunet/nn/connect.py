@@ -7,7 +7,13 @@ from torch import Tensor
 from torch_geometric.nn.pool.connect import Connect, ConnectOutput
 from torch_geometric.nn.pool.select import SelectOutput
 
-from pyg_gunet.functional.connect import induced, join_attr, split_attr, two_hop
+from pyg_gunet.functional.connect import (
+    induced,
+    join_attr,
+    refuse_tangent,
+    split_attr,
+    two_hop,
+)
 from pyg_gunet.functional.sampled import sampled_two_hop
 from pyg_gunet.graph.transfer import Transfer, contracted
 from pyg_gunet.validate import check_generator, check_positive_int
@@ -80,6 +86,7 @@ class ContractConnect(LevelConnect):
     name = "contract"
 
     def edges(self, edge_index, edge_weight, edge_attr, perm, num_nodes, transfer=None):  # type: ignore[no-untyped-def]
+        refuse_tangent(edge_weight)
         if transfer is None:
             transfer = Transfer.from_edges(perm, edge_index, edge_weight, num_nodes)
         return contracted(edge_index, edge_weight, edge_attr, transfer.cluster, perm.size(0))
