@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.forward_ad import unpack_dual
 from torch_geometric.nn.pool.connect.filter_edges import filter_adj
 from torch_geometric.utils import cumsum
 
@@ -16,6 +15,7 @@ from pyg_gunet.graph.sparse import csr
 from pyg_gunet.graph.sparse.product import check_counts
 from pyg_gunet.graph.sparse.product import count_products as products_of
 from pyg_gunet.graph.transfer import Transfer, contracted
+from pyg_gunet.graph.walk import refuse_tangent
 from pyg_gunet.validate import (
     check_edge_attr,
     check_edge_index,
@@ -186,17 +186,6 @@ def two_hop(
             check_positive_int(max_products, "max_products", maximum=None)
         refuse_tangent(edge_weight)
     return _two_hop(edge_index, edge_weight, perm, num_nodes, max_products)
-
-
-def refuse_tangent(edge_weight: Tensor | None, name: str = "edge_weight") -> None:
-    """Refuses weights with a tangent of forward-mode differentiation, which stored levels lose."""
-    if edge_weight is None or torch.compiler.is_compiling():
-        return
-    if unpack_dual(edge_weight).tangent is not None:
-        raise NotImplementedError(
-            f"'{name}' must not carry a forward-mode tangent, which pooled weights would lose; "
-            f"differentiate in reverse mode (got weights of shape {list(edge_weight.shape)})"
-        )
 
 
 @torch.compiler.disable

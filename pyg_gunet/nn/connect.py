@@ -7,15 +7,10 @@ from torch import Tensor
 from torch_geometric.nn.pool.connect import Connect, ConnectOutput
 from torch_geometric.nn.pool.select import SelectOutput
 
-from pyg_gunet.functional.connect import (
-    induced,
-    join_attr,
-    refuse_tangent,
-    split_attr,
-    two_hop,
-)
+from pyg_gunet.functional.connect import induced, join_attr, split_attr, two_hop
 from pyg_gunet.functional.sampled import sampled_two_hop
 from pyg_gunet.graph.transfer import Transfer, contracted
+from pyg_gunet.graph.walk import refuse_tangent
 from pyg_gunet.validate import check_generator, check_positive_int
 
 CONNECTIONS = ("induced", "two_hop", "contract", "sampled")
