@@ -9,6 +9,7 @@ import torch
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 from torch_geometric.nn import GINEConv, SAGEConv
+from torch_geometric.transforms import ToSparseTensor
 
 from pyg_gunet import Coarsen, GPool, GraphUNet, GraphUNetAutoEncoder, MixedGraphUNet, repeat_graph
 from tests.conftest import random_graph
@@ -105,6 +106,90 @@ def test_edge_features_go_along():
     out = model(data.x, coarse.hierarchy(edge_attr=True))
     direct = model(data.x, data.edge_index, edge_attr=data.edge_attr)
     assert torch.allclose(out, direct, atol=1e-5)
+
+
+def assert_same_levels(one, other):
+    for a, b in zip(one.levels, other.levels, strict=True):
+        assert torch.equal(a.edges()[0], b.edges()[0])
+        assert torch.equal(a.edges()[1], b.edges()[1])
+    assert all(torch.equal(a, b) for a, b in zip(one.perms, other.perms, strict=True))
+    for a, b in zip(one.transfers, other.transfers, strict=True):
+        assert torch.equal(a.share, b.share)
+
+
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+@pytest.mark.parametrize("connect", ["contract", "two_hop", "induced"])
+def test_weights_in_edge_attr_are_weights(connect, shape):
+    weighted, carried = graphs(weighted=True), []
+    for data in weighted:
+        carried.append(data.clone())
+        carried[-1].edge_attr = carried[-1].edge_weight.view(shape)
+        del carried[-1].edge_weight
+    coarsen = Coarsen(2, connect=connect)
+    one, other = [coarsen(d) for d in weighted], [coarsen(d) for d in carried]
+    for a, b in zip(one, other, strict=True):
+        assert_same_levels(a.hierarchy(), b.hierarchy())
+    assert_same_levels(*(Batch.from_data_list(part).hierarchy() for part in (one, other)))
+    with pytest.raises(ValueError, match="'edge_attr' must be False.*none on level 0"):
+        other[-1].hierarchy(edge_attr=True)
+
+
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1), (-1, 3)])
+def test_features_beside_weights_stay_features(shape):
+    data = graphs(weighted=True)[-1]
+    bare = Coarsen(2)(data).hierarchy()
+    data.edge_attr = torch.randn(data.edge_index.size(1), abs(shape[-1])).view(shape)
+    levels = Coarsen(2)(data).hierarchy(edge_attr=True)
+    assert_same_levels(levels, bare)
+    for level in levels.levels:
+        graph = level.graph
+        assert graph.edge_attr.shape == (graph.edge_index.size(1), *data.edge_attr.shape[1:])
+
+
+def test_edge_attr_that_no_level_can_hold_is_refused():
+    data = graphs(attr=5)[-1]
+    with pytest.raises(ValueError, match=r"'edge_attr' can be carried by.*, 5\].*'two_hop'"):
+        Coarsen(1, connect="two_hop")(data)
+    with pytest.raises(ValueError, match="'edge_attr' must be False.*none on level 0"):
+        Coarsen(1)(graphs()[-1]).hierarchy(edge_attr=True)
+    lost = Coarsen(2)(data)
+    del lost.level_attr_1
+    with pytest.raises(ValueError, match="'edge_attr' must be False.*none on level 1"):
+        lost.hierarchy(edge_attr=True)
+    number = data.edge_index.size(1)
+    for attr, error, match in (
+        (torch.ones(number, dtype=torch.long), TypeError, "must be floating point"),
+        (torch.full((number, 1), float("nan")), ValueError, "must be finite"),
+        (torch.full((number, 2), float("inf")), ValueError, "must be finite"),
+        (torch.ones(number + 1, 2), ValueError, "must have .* rows"),
+        ([1.0] * number, TypeError, "must be a torch.Tensor"),
+    ):
+        data.edge_attr = attr
+        with pytest.raises(error, match=f"'edge_attr' {match}"):
+            Coarsen(1)(data)
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_levels_made_in_inference_mode_train(made):
+    data = graphs(weighted=True)[-1]
+    model = GraphUNet(4, 8, 3, 2, lift="interpolate", pool=structural, conv=SAGEConv)
+    plain = GraphUNet(4, 8, 3, 2, lift="interpolate", pool=structural)
+    with torch.inference_mode():
+        coarse = Coarsen(2)(data.clone() if made else data)
+    for one in (model, plain):
+        one(coarse.x, coarse.hierarchy()).sum().backward()
+        assert all((p.grad != 0).any() for p in one.parameters())
+
+
+def test_levels_without_their_edges_are_refused():
+    data = ToSparseTensor()(Coarsen(2)(graphs()[-1]))
+    with pytest.raises(ValueError, match="'data' must hold the edges.*ToSparseTensor.*None"):
+        data.hierarchy()
+
+
+def test_a_batch_is_coarsened_graph_by_graph():
+    with pytest.raises(ValueError, match="'data' must be one graph; coarsen every graph"):
+        Coarsen(2)(Batch.from_data_list(graphs()))
 
 
 def test_stale_levels_are_refused():

@@ -15,6 +15,7 @@ from pyg_gunet.graph.sparse import csr
 from pyg_gunet.graph.sparse.product import check_counts
 from pyg_gunet.graph.sparse.product import count_products as products_of
 from pyg_gunet.graph.transfer import Transfer, contracted
+from pyg_gunet.graph.walk import refuse_tangent
 from pyg_gunet.validate import (
     check_edge_attr,
     check_edge_index,
@@ -93,6 +94,7 @@ def contract(
     Raises:
         IndexError: If an index of `edge_index` or `perm` is out of range.
         ValueError: If shapes do not fit.
+        NotImplementedError: If weights carry a forward-mode tangent.
 
     Example:
         >>> path = torch.tensor([[0, 1, 2, 3, 4], [1, 2, 3, 4, 5]])
@@ -108,6 +110,7 @@ def contract(
         check_same_device(edge_index, "edge_index", edge_attr=edge_attr, perm=perm)
         check_edge_attr(edge_attr, edge_index.size(1))
     weight, attr = split_attr(edge_attr)
+    refuse_tangent(weight, "edge_attr")
     transfer = Transfer.from_edges(perm, edge_index, weight, num_nodes)
     index, weight, attr = contracted(edge_index, weight, attr, transfer.cluster, perm.size(0))
     return index, join_attr(edge_attr, weight, attr)
@@ -163,6 +166,7 @@ def two_hop(
     Raises:
         MemoryError: If the product is too large.
         OverflowError: If its counts are.
+        NotImplementedError: If `edge_weight` carries a forward-mode tangent.
         IndexError: If an index of `edge_index` or `perm` is out of range.
         ValueError: If shapes do not fit.
 
@@ -180,6 +184,7 @@ def two_hop(
         check_perm(perm, num_nodes, values)
         if max_products is not None:
             check_positive_int(max_products, "max_products", maximum=None)
+        refuse_tangent(edge_weight)
     return _two_hop(edge_index, edge_weight, perm, num_nodes, max_products)
 
 
@@ -191,14 +196,22 @@ def _two_hop(
     num_nodes: int,
     max_products: int | None = None,
 ) -> tuple[Tensor, Tensor]:
+    if edge_weight is None:
+        return _counts(edge_weight, edge_index, perm, num_nodes, max_products)
+    return _TwoHop.apply(edge_weight, edge_index, perm, num_nodes, max_products)
+
+
+def _counts(
+    edge_weight: Tensor | None,
+    edge_index: Tensor,
+    perm: Tensor,
+    num_nodes: int,
+    max_products: int | None,
+) -> tuple[Tensor, Tensor]:
     dtype = torch.get_default_dtype() if edge_weight is None else edge_weight.dtype
-    perm = perm.long()
     adjacency = Adjacency.from_edge_index(edge_index, edge_weight, num_nodes, dtype)
-    out_index, out_weight = adjacency.pool(perm, None, _Limit(max_products)).edges()
-    out_index, out_weight = out_index.to(edge_index.dtype), check_counts(out_weight.to(dtype))
-    if edge_weight is not None and edge_weight.requires_grad and torch.is_grad_enabled():
-        out_weight = _TwoHopWeight.apply(edge_weight, edge_index, out_index, out_weight, perm)
-    return out_index, out_weight
+    index, weight = adjacency.pool(perm.long(), None, _Limit(max_products)).edges()
+    return index.to(edge_index.dtype), check_counts(weight.to(dtype))
 
 
 class _Limit(NamedTuple):
@@ -208,8 +221,8 @@ class _Limit(NamedTuple):
     name: str = "two_hop"
 
 
-class _TwoHopWeight(torch.autograd.Function):
-    """Ties the walk counts of a finished product to the weights that they came from.
+class _TwoHop(torch.autograd.Function):
+    """Walk counts, tied to the weights that they came from.
 
     Backward, for every product of edges (s, j) and (j, t) in ``B[i, :] @ B[:, i]``: each factor's
     weight gets the other factor's times the gradient of entry (s, t). Products are listed anew in
@@ -218,20 +231,25 @@ class _TwoHopWeight(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any,
         edge_weight: Tensor,
         edge_index: Tensor,
-        out_index: Tensor,
-        out: Tensor,
         perm: Tensor,
-    ) -> Tensor:
-        ctx.save_for_backward(edge_weight, edge_index, out_index, perm)
-        return out.to(edge_weight.dtype)
+        num_nodes: int,
+        max_products: int | None,
+    ) -> tuple[Tensor, Tensor]:
+        return _counts(edge_weight, edge_index, perm, num_nodes, max_products)
 
     @staticmethod
-    def backward(ctx: Any, grad_out: Tensor) -> Any:  # type: ignore[override]
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        edge_weight, edge_index, perm, *_ = inputs
+        ctx.mark_non_differentiable(output[0])
+        ctx.save_for_backward(edge_weight, edge_index, output[0], perm)
+
+    @staticmethod
+    def backward(ctx: Any, _: Any, grad_out: Tensor) -> Any:  # type: ignore[override]
         edge_weight, edge_index, out_index, perm = ctx.saved_tensors
-        return two_hop_weight_grad(grad_out, edge_weight, edge_index, out_index, perm), *[None] * 4
+        grad = two_hop_weight_grad(grad_out, edge_weight, edge_index, out_index, perm.long())
+        return grad, *[None] * 4
 
 
 def two_hop_weight_grad(
@@ -270,8 +288,9 @@ def two_hop_weight_grad(
         if key.size(0) == 0:
             break
         g = torch.where(key[place] == target, grad_out.to(compute)[place], 0)  # 0: the diagonal
-        grad.index_add_(0, edge[left], g * weight[right])
-        grad.index_add_(0, edge[right], g * weight[left])
+        # Not in place: batched gradients would not fit into the plain tensor that they start from.
+        grad = grad.index_add(0, edge[left], g * weight[right])
+        grad = grad.index_add(0, edge[right], g * weight[left])
     return grad[:-1].to(edge_weight.dtype)
 
 

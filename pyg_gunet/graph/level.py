@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyg_gunet.graph.graph import Graph, moved
 from pyg_gunet.graph.transfer import Transfer
+from pyg_gunet.graph.walk import Walk
 
 
 @dataclass(repr=False)
@@ -83,11 +84,19 @@ class Hierarchy:
         return index
 
     def to(self, *args: Any, **kwargs: Any) -> Hierarchy:
-        """On another device or in another dtype, as :meth:`torch.Tensor.to`."""
-        levels = [level.to(*args, **kwargs) for level in self.levels]
-        perms = [moved(perm, *args, **kwargs) for perm in self.perms]
-        transfers = [None if t is None else t.to(*args, **kwargs) for t in self.transfers]
-        return Hierarchy(levels, perms, transfers)
+        """On another device or in another dtype, as :meth:`torch.Tensor.to`; pooled levels of walks
+        are made anew."""
+        out = Hierarchy([self.levels[0].to(*args, **kwargs)])
+        for level, perm, transfer in zip(self.levels[1:], self.perms, self.transfers):
+            perm = moved(perm, *args, **kwargs)
+            above = out.levels[-1].graph
+            if isinstance(above, Walk):
+                batch = None if level.batch is None else moved(level.batch, *args, **kwargs)
+                level = Level(level.num_nodes, batch, above.pool(perm))
+            else:
+                level = level.to(*args, **kwargs)
+            out.append(level, perm, None if transfer is None else transfer.to(*args, **kwargs))
+        return out
 
     def __repr__(self) -> str:
         sizes = [level.num_nodes for level in self.levels]

@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 from pyg_gunet.graph.adjacency import Adjacency
 from pyg_gunet.graph.gcn import FILL
@@ -97,6 +98,7 @@ class Walk(Graph):
             IndexError: If an index of `edge_index` is out of range.
             ValueError: If shapes do not fit, if a weight is negative, or if `edge_weight` requires
                 a gradient.
+            NotImplementedError: If it carries a forward-mode tangent.
         """
         with outermost() as values:
             check_num_nodes(num_nodes)
@@ -299,6 +301,7 @@ def check_weights(edge_weight: Tensor | None, values: bool = True) -> None:
     """Weights that the walk operator takes: fixed and non-negative."""
     if edge_weight is None:
         return
+    refuse_tangent(edge_weight)
     if edge_weight.requires_grad and torch.is_grad_enabled():
         raise ValueError(
             "'edge_weight' must not require a gradient with connect='walk', whose weights are "
@@ -309,4 +312,15 @@ def check_weights(edge_weight: Tensor | None, values: bool = True) -> None:
         raise ValueError(
             f"'edge_weight' must be non-negative with connect='walk' "
             f"(got {edge_weight[where].item()} at {where})"
+        )
+
+
+def refuse_tangent(edge_weight: Tensor | None, name: str = "edge_weight") -> None:
+    """Refuses weights with a tangent of forward-mode differentiation, which stored levels lose."""
+    if edge_weight is None or torch.compiler.is_compiling():
+        return
+    if unpack_dual(edge_weight).tangent is not None:
+        raise NotImplementedError(
+            f"'{name}' must not carry a forward-mode tangent, which pooled weights would lose; "
+            f"differentiate in reverse mode (got weights of shape {list(edge_weight.shape)})"
         )

@@ -10,6 +10,7 @@ from torch_geometric.nn.pool.select import SelectOutput
 from pyg_gunet.functional.connect import induced, join_attr, split_attr, two_hop
 from pyg_gunet.functional.sampled import sampled_two_hop
 from pyg_gunet.graph.transfer import Transfer, contracted
+from pyg_gunet.graph.walk import refuse_tangent
 from pyg_gunet.validate import check_generator, check_positive_int
 
 CONNECTIONS = ("induced", "two_hop", "contract", "sampled")
@@ -80,6 +81,7 @@ class ContractConnect(LevelConnect):
     name = "contract"
 
     def edges(self, edge_index, edge_weight, edge_attr, perm, num_nodes, transfer=None):  # type: ignore[no-untyped-def]
+        refuse_tangent(edge_weight)
         if transfer is None:
             transfer = Transfer.from_edges(perm, edge_index, edge_weight, num_nodes)
         return contracted(edge_index, edge_weight, edge_attr, transfer.cluster, perm.size(0))

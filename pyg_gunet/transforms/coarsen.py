@@ -9,13 +9,16 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
+from pyg_gunet.functional.connect import split_attr
 from pyg_gunet.graph.edges import Edges
+from pyg_gunet.graph.graph import lasting
 from pyg_gunet.graph.level import Hierarchy, Level
 from pyg_gunet.graph.transfer import Transfer
 from pyg_gunet.nn.parts import Ratios, check_pool_ratios
 from pyg_gunet.nn.pool import GPool
 from pyg_gunet.validate import (
     check_choice,
+    check_edge_attr,
     check_edge_index,
     check_edge_weight,
     check_memory,
@@ -57,11 +60,17 @@ class CoarsenedData(Data):
 
         Raises:
             ValueError: If the graph has other nodes or edges than when they were made, as far as
-                their numbers tell.
+                their numbers tell, or none in `edge_index`; if edge features are asked for that a
+                level does not have.
         """
         sizes = self.level_size  # one row per graph of a batch
         total = sizes.sum(0).tolist()
         edge_index: Any = self.edge_index
+        if edge_index is None:
+            raise ValueError(
+                "'data' must hold the edges that its levels were made of in 'edge_index', which "
+                "ToSparseTensor takes out (got None)"
+            )
         edges = int(self.level_edges.sum())
         if self.num_nodes != total[0] or edge_index.size(1) != edges:
             raise ValueError(
@@ -75,12 +84,16 @@ class CoarsenedData(Data):
             batch = None
             if "batch" in self:
                 batch = graphs.repeat_interleave(sizes[:, i], output_size=total[i])
-            names = ("edge_index", "edge_weight", "edge_attr")
+            index, (weight, attr) = edge_index, _carried(self)
             if i > 0:
                 names = (f"level_index_{i}", f"level_weight_{i}", f"level_attr_{i}")
-            index, weight, attr = (self.get(name) for name in names)
-            if not edge_attr or (attr is not None and attr.dim() == 1):
-                attr = None
+                index, weight, attr = (self.get(name) for name in names)
+            if edge_attr and attr is None:
+                raise ValueError(
+                    f"'edge_attr' must be False where edges have no features; [E] and [E, 1] are "
+                    f"weights where there is no 'edge_weight' (got True, and none on level {i})"
+                )
+            attr = attr if edge_attr else None
             levels.append(Level(total[i], batch, Edges(index, total[i], weight, attr)))
             if i < depth:
                 perms.append(self[f"perm_{i}"])
@@ -88,6 +101,12 @@ class CoarsenedData(Data):
                 share = self[f"transfer_share_{i}"]
                 transfers.append(Transfer(perms[-1], total[i], row, col, share))
         return Hierarchy(levels, perms, list(transfers))
+
+
+def _carried(data: Data) -> tuple[Tensor | None, Tensor | None]:
+    """``(weights [E], features [E, ...])`` of a graph's edges; `edge_attr` holds either."""
+    weight, attr = data.get("edge_weight"), data.get("edge_attr")
+    return split_attr(attr) if weight is None else (weight, attr)
 
 
 class Coarsen(BaseTransform):
@@ -99,6 +118,9 @@ class Coarsen(BaseTransform):
     graph does not tell apart goes by number. A model takes the levels in the place of its own
     `select` and `connect`: ``model(data.x, data.hierarchy(), data.batch)``, and scores, reduces and
     lifts by its own words.
+
+    Weights are read from `edge_weight` or, without one, from an `edge_attr` of shape [E] or [E, 1],
+    as :class:`GPool` does; any other `edge_attr` holds features, which ``'two_hop'`` cannot carry.
 
     If edges change afterwards, the levels are stale: that is refused where the number of nodes or
     edges tells, and cannot be noticed where it does not.
@@ -122,24 +144,41 @@ class Coarsen(BaseTransform):
         self.depth, self.connect = depth, connect
         check_choice(connect, "connect", STRUCTURAL)
 
-    @torch.no_grad()
+    @lasting
     def forward(self, data: Data) -> CoarsenedData:
         """The graph with its levels; `data` stays as it is.
 
         Raises:
-            ValueError, TypeError, IndexError: On bad edges, naming the argument and the value.
+            ValueError, TypeError, IndexError: On bad edges or a batch of graphs, naming the
+                argument and the value.
         """
         if not isinstance(data, Data):
             raise TypeError(f"'data' must be a Data (got {type(data).__name__})")
-        edge_index, weight, attr = data.edge_index, data.get("edge_weight"), data.get("edge_attr")
-        num_nodes = data.num_nodes
+        if data.get("batch") is not None:
+            raise ValueError(
+                "'data' must be one graph; coarsen every graph, then batch them (got a 'batch')"
+            )
+        # A tensor of inference mode is one that no later training step may save.
+        given = {
+            name: value.clone() if isinstance(value, Tensor) and value.is_inference() else value
+            for name, value in data.to_dict().items()
+        }
+        out = CoarsenedData(**given)
+        edge_index, num_nodes = out.edge_index, data.num_nodes
         if edge_index is None or num_nodes is None:
             raise ValueError(f"'data' must hold edges and nodes (got {data!r})")
         with outermost() as values:
             check_edge_index(edge_index, num_nodes, values, of="num_nodes")
-            check_edge_weight(weight, edge_index.size(1), values)
-        attr = attr if attr is not None and attr.dim() > 1 and self.connect != "two_hop" else None
-        out = CoarsenedData(**data.to_dict())
+            check_edge_attr(out.get("edge_attr"), edge_index.size(1))
+            weight, attr = _carried(out)
+            name = "edge_attr" if out.get("edge_weight") is None else "edge_weight"
+            check_edge_weight(weight, edge_index.size(1), values, name)
+            check_edge_attr(attr, edge_index.size(1), values)
+        if attr is not None and self.connect == "two_hop":
+            raise ValueError(
+                f"'edge_attr' can be carried by connect='contract' and connect='induced' "
+                f"(got features of shape {list(attr.shape)} with connect='two_hop')"
+            )
         if data.x is None:
             out.num_nodes = num_nodes
         level = Level(num_nodes, None, Edges(edge_index, num_nodes, weight, attr))

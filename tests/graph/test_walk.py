@@ -8,10 +8,12 @@ import os
 import psutil
 import pytest
 import torch
+import torch.autograd.forward_ad as forward_ad
 from torch import Tensor
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import coalesce, to_dense_adj
 
+from pyg_gunet import GPool, GraphUNet
 from pyg_gunet.graph.walk import Walk, check_weights
 
 
@@ -283,3 +285,19 @@ def test_cuda_agrees_with_cpu(kind: str) -> None:
         assert a.grad is not None
         assert b.grad is not None
         assert torch.allclose(a.grad, b.grad.cpu(), atol=1e-4)
+
+
+def test_forward_mode_in_fixed_weights_is_refused() -> None:
+    edge_index, weight = make_graph("weighted")
+    model = GraphUNet(3, 4, 2, 2, connect="walk")
+    x = torch.randn(24, 3)
+    for function in (
+        lambda w: Walk.from_edge_index(edge_index, w, 24).values,
+        lambda w: model(x, edge_index, edge_weight=w),
+        lambda w: GPool(3, connect="contract")(x, edge_index, w)[2],
+    ):
+        with (
+            forward_ad.dual_level(),
+            pytest.raises(NotImplementedError, match="'edge_weight'.*forward-mode tangent"),
+        ):
+            function(forward_ad.make_dual(weight, torch.ones_like(weight)))
