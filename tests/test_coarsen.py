@@ -190,6 +190,10 @@ def test_levels_without_their_edges_are_refused():
 def test_a_batch_is_coarsened_graph_by_graph():
     with pytest.raises(ValueError, match="'data' must be one graph; coarsen every graph"):
         Coarsen(2)(Batch.from_data_list(graphs()))
+    batch = Batch.from_data_list([Coarsen(2)(data) for data in graphs()])
+    expected = batch.batch
+    del batch.batch  # the levels know what they were made of
+    assert torch.equal(batch.hierarchy().levels[0].batch, expected)
 
 
 def test_stale_levels_are_refused():

@@ -82,7 +82,7 @@ class CoarsenedData(Data):
         levels, perms, transfers = [], [], []
         for i in range(depth + 1):
             batch = None
-            if "batch" in self:
+            if "batch" in self or len(sizes) > 1:
                 batch = graphs.repeat_interleave(sizes[:, i], output_size=total[i])
             index, (weight, attr) = edge_index, _carried(self)
             if i > 0:
