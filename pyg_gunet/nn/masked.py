@@ -13,7 +13,7 @@ from pyg_gunet.graph.graph import Graph
 from pyg_gunet.graph.level import Hierarchy
 from pyg_gunet.nn.autoencoder import GraphUNetAutoEncoder, check_pair
 from pyg_gunet.nn.base import LevelModel
-from pyg_gunet.nn.conv import UNetConv, takes
+from pyg_gunet.nn.conv import UNetConv, explained, takes
 from pyg_gunet.nn.parts import MakeConv, make_conv
 from pyg_gunet.nn.unet import GraphUNet
 from pyg_gunet.validate import check_features, check_number, outermost
@@ -122,12 +122,13 @@ class MaskedAutoEncoder(torch.nn.Module):
         with outermost() as values:
             check_features(x, self.model.in_channels, values)
         seen, hidden = self._hide(x)
-        h = self.lin(self.embed(seen, edge_index, batch, edge_weight))
-        h = h.masked_fill(hidden.view(-1, 1), 0.0)
-        graph = self._finest(x, edge_index, edge_weight)
-        if isinstance(graph, Edges) and values and graph.edge_weight is not None:
-            graph.signed = bool((graph.edge_weight < 0).any())
-        x_hat = graph.convolve(self.conv, h)
+        with explained(self, edge_weight) as edge_weight:
+            h = self.lin(self.embed(seen, edge_index, batch, edge_weight))
+            h = h.masked_fill(hidden.view(-1, 1), 0.0)
+            graph = self._finest(x, edge_index, edge_weight)
+            if isinstance(graph, Edges) and values and graph.edge_weight is not None:
+                graph.signed = bool((graph.edge_weight < 0).any())
+            x_hat = graph.convolve(self.conv, h)
         return x_hat + self._resting() if self.training else x_hat, hidden
 
     def _resting(self) -> Tensor:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch_geometric import nn as pyg
 from torch_geometric.data import Data
+from torch_geometric.explain.algorithm.utils import clear_masks, set_masks
 from torch_geometric.utils import to_undirected
 
 from pyg_gunet import GraphUNet, GraphUNetAutoEncoder, MaskedAutoEncoder
@@ -91,6 +92,18 @@ def test_an_edge_decoder_of_unknown_size_may_rest():
     model = MaskedAutoEncoder(inner)
     x_hat, hidden = model(x, edge_index)
     assert bool(model.loss(x_hat, x, hidden).isfinite())
+
+
+@pytest.mark.parametrize("name", ["auto-encoder", "U-Net"])
+def test_edge_masks_of_explainers_count_in_both_parts(name):
+    model, (x, edge_index) = awake(_model(name)), _graph()
+    weight = torch.rand(edge_index.size(1))
+    torch.manual_seed(1)
+    expected, _ = model(x, edge_index, None, weight)
+    set_masks(model, weight, edge_index, apply_sigmoid=False)
+    torch.manual_seed(1)
+    torch.testing.assert_close(model(x, edge_index)[0], expected)
+    clear_masks(model)
 
 
 def test_a_decoder_that_makes_nan_of_signed_weights_is_named():
