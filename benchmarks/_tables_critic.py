@@ -66,7 +66,16 @@ def critic() -> str:
     ])  # fmt: skip
 
 
-@block("headline", [f"{n}.json" for n in ("compression", "pooling", "scale")] + [INSTANCES])
+POISSON = (
+    *("ours: quarter, gate twice", "tgp k-MIS U-Net", "bi-stride U-Net", "flat GraphSAGE"),
+    "PyG GraphUNet",
+)
+
+
+@block(
+    "headline",
+    [f"{n}.json" for n in ("compression", "mesh_physics", "pooling", "scale")] + [INSTANCES],
+)
 def headline() -> str:
     error, step, cost = (Records(f"{name}.json") for name in ("compression", "pooling", "scale"))
     rows = []
@@ -75,6 +84,11 @@ def headline() -> str:
         peers = {s: small(error(case, s, "mse")) for s in ("harmonic", "biharmonic", "spectral")}
         text = ", ".join(f"{name} {value}" for name, value in peers.items())
         rows.append([what, small(error(case, "ours", "mse")), text, "compression.py"])
+    mesh = Records("mesh_physics.json")
+    ours, *others = (mesh.text("poisson", s, "share_500", fixed(3)) for s in POISSON)
+    what = "Poisson on unseen meshes, share of the variance left"
+    text = ", ".join(f"{name} {value}" for name, value in zip(POISSON[1:], others))
+    rows.append([what, ours, text, "mesh_physics.py --name poisson"])
     for case, name in (("cora", "Cora"), ("pubmed", "Pubmed")):
         peer, ours = (seconds(step(case, s, "step_s")) for s in ("PyG GraphUNet", "ours"))
         text = f"PyG's, with the same outputs, {peer}"

@@ -102,7 +102,7 @@ def kernels() -> str:
 
 @block(
     "scale", ["scale.json", "scale.png"],
-    "python benchmarks/scale.py", seeds="medians",
+    "python benchmarks/scale.py", "2026-11-26", "medians", "0.1.0, the size of arxiv 0.2.0",
 )  # fmt: skip
 def scale() -> str:
     found = Records("scale.json")
@@ -128,6 +128,9 @@ def scale() -> str:
         "ours, `walk`, depth 3 (7 convolutions)": "walk",
         "the same on a prepared adjacency": "walk prepared",
         "ours, `walk`, depth 4": "walk depth 4",
+        "ours, `contract`, depth 3, levels made in every step": "contract",
+        "the same on prepared levels": "contract prepared",
+        "with `reduce='mean'`, `lift='interpolate'`": "contract, mean, interpolate prepared",
     }
     second = [[name, *cost("gcn arxiv", system).split(", ")] for name, system in flat.items()]
     most = found("products", "walk", "process_peak_mb") / 1e3

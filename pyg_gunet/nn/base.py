@@ -9,14 +9,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.forward_ad import unpack_dual
 
 from pyg_gunet.graph.adjacency import Adjacency
 from pyg_gunet.graph.edges import Edges
 from pyg_gunet.graph.graph import Graph
 from pyg_gunet.graph.inputs import as_edges
 from pyg_gunet.graph.level import Hierarchy, Level
-from pyg_gunet.graph.walk import Walk, check_weights
+from pyg_gunet.graph.walk import Walk, check_weights, refuse_tangent
 from pyg_gunet.nn.conv import UNetConv, takes
 from pyg_gunet.nn.parts import Ratios, check_dropout, check_pool_ratios, made_by, make_act
 from pyg_gunet.nn.pool import GPool, GUnpool
@@ -177,6 +176,11 @@ class LevelModel(torch.nn.Module):
             return hierarchy
 
     @property
+    def transfers(self) -> bool:
+        """Whether features pass between levels by restriction or prolongation."""
+        return self.unpool.lift == "interpolate" or any(p.reduce == "mean" for p in self.pools)
+
+    @property
     def structural(self) -> bool:
         """Whether the levels hang on the graph alone."""
         return all(
@@ -197,7 +201,8 @@ class LevelModel(torch.nn.Module):
         prepared one is taken as it is."""
         if torch.jit.is_tracing():
             raise RuntimeError(
-                "torch.jit.trace would freeze the numbers of kept nodes; use torch.export"
+                "torch.jit.trace would freeze the numbers of kept nodes; torch.export takes a "
+                "model with connect='induced' and a 'conv' on edges, such as GCNConv"
             )
         check_features(x, self.in_channels, values)
         for i, made in enumerate(self.pools):
@@ -247,10 +252,9 @@ class LevelModel(torch.nn.Module):
             )
         if self.walks:
             check_weights(edge_weight, values)
-        if values and edge_weight is not None and unpack_dual(edge_weight).tangent is not None:
-            raise NotImplementedError(
-                "'edge_weight' has no forward-mode derivative; take reverse mode (got a tangent)"
-            )
+        plain = {pool.connect_name for pool in self.pools} <= {"induced", "sampled"}
+        if self.fused or not plain or self.transfers:
+            refuse_tangent(edge_weight)
         if edge_attr is None:
             return
         check_floating(edge_attr, "edge_attr")
@@ -331,8 +335,7 @@ class LevelModel(torch.nn.Module):
                 for level in graph.levels
             ]
             hierarchy = Hierarchy(levels, graph.perms, graph.transfers)
-            used = self.unpool.lift == "interpolate" or any(p.reduce == "mean" for p in self.pools)
-            if used and None in graph.transfers:
+            if self.transfers and None in graph.transfers:
                 raise ValueError(
                     "'edge_index' must be prepared with transfers for reduce='mean' or "
                     "lift='interpolate' (got one without)"

@@ -112,7 +112,7 @@ def test_forward_mode_in_weights_is_refused_by_name(x, weight):
     model = GraphUNet(4, 8, 3, 2, connect="contract")
     with forward_ad.dual_level():
         dual = forward_ad.make_dual(weight, torch.ones_like(weight))
-        with pytest.raises(NotImplementedError, match="'edge_weight' has no forward-mode"):
+        with pytest.raises(NotImplementedError, match="'edge_weight' must not carry"):
             model(x, EDGES, edge_weight=dual)
 
 
