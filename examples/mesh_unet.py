@@ -1,7 +1,5 @@
 """A U-Net on meshes with edge features: heat in a plate, by the paper's words and by others.
 
-    python examples/mesh_unet.py
-
 Random triangulations of the unit square with a heat source each; the border is kept at zero. Edges
 carry the way to the neighbour (dx, dy, length), on every level.
 """
@@ -18,7 +16,7 @@ from torch_geometric.loader import DataLoader
 from torch_geometric.nn import GINEConv, Linear
 from torch_geometric.utils import to_scipy_sparse_matrix, to_undirected
 
-from pyg_gunet import GraphUNet
+from pyg_gunet import GPool, GraphUNet
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--quick", action="store_true", help="two epochs on few meshes")
@@ -43,9 +41,11 @@ train = DataLoader([mesh() for _ in range(8 if quick else 40)], 8, shuffle=True)
 test = next(iter(DataLoader([mesh() for _ in range(8)], 8)))
 for words in (("topk", "keep", "induced", "zero"), ("spread", "mean", "contract", "interpolate")):
     torch.manual_seed(0)
-    options = dict(zip(("select", "reduce", "connect", "lift"), words))
     conv = lambda i, o: GINEConv(Linear(i, o), edge_dim=3, aggr="mean")  # noqa: E731
-    model = GraphUNet(2, 32, 1, depth=4, conv=conv, norm="layer", **options)
+    own = dict(zip(("select", "reduce", "connect"), words))
+    own["multiplier"] = 2 if words[0] == "spread" else 1  # its sigmoid then starts at about one
+    pool = lambda c, r, own=own: GPool(c, r, **own)  # noqa: E731
+    model = GraphUNet(2, 32, 1, 3, 0.25, conv=conv, norm="layer", pool=pool, lift=words[3])
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(2 if quick else 40):
         for data in train:

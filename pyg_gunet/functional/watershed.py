@@ -140,7 +140,7 @@ def seeded_watershed(
         >>> path = torch.tensor([[0, 1, 2, 3, 4], [1, 2, 3, 4, 5]])
         >>> height = torch.tensor([0.0, 1.0, 2.0, 5.0, 1.5, 0.5])
         >>> seeded_watershed(torch.tensor([1, 0, 0, 0, 0, 2]), height, path)
-        tensor([1, 1, 1, 1, 2, 2])
+        tensor([1, 1, 1, 2, 2, 2])
     """
     _check_labels(seed, "seed")
     num_nodes = seed.size(0)
