@@ -179,7 +179,7 @@ def level_calls() -> list[Call]:
     """Levels made once, and one graph many times over."""
     graph = Data(x=X, edge_index=EDGES)
     wrong = [Data(), Data(x=X), Data(x=X, edge_index=EDGES + 5), Data(x=X, edge_index=X)]
-    ratios = anything(0, 1.5, "x", None, [0.5], [])
+    ratios = anything(0, 1.5, "x", None, [0.5] * 3, [])
     return [
         Call(
             "Coarsen",
