@@ -127,12 +127,13 @@ def test_hooks_on_pools_and_their_selects_see_the_kept_nodes(x):
     assert [perm.tolist() for perm in seen[1::2]] == [perm.tolist() for perm in hierarchy.perms]
 
 
-def test_a_parametrised_select_is_heard(x):
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_a_select_that_makes_its_weight_before_each_call_is_heard(x):
     model = GraphUNet(4, 8, 3, 1)
-    torch.nn.utils.parametrizations.weight_norm(model.pools[0].select, "weight")
+    torch.nn.utils.weight_norm(model.pools[0].select, "weight")
     before = model(x, EDGES)
     with torch.no_grad():
-        model.pools[0].select.parametrizations.weight.original1.neg_()
+        model.pools[0].select.weight_v.neg_()
     assert not torch.allclose(model(x, EDGES), before)
 
 
