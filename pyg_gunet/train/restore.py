@@ -99,11 +99,11 @@ def evaluate(ckpt: PathLike, **changes: Any) -> dict[str, Any]:
         data.setup("test")
         found = Trainer(logger=False, enable_progress_bar=False).test(model, data, verbose=False)
         return dict(found[0])
+    if "dataset" not in changes or by_nodes(model):
+        data.setup("test")  # a split that was drawn is drawn again, before its parts are asked for
     type(model).check(data)
     if "dataset" in changes:
         data.score_all()
-    else:
-        data.setup("test")
     figures = data.describe(by_nodes(model))
     count = sum(p.numel() for p in model.parameters())
     return {**figures, "parameters": count, **model.report(data, None)[0]}
