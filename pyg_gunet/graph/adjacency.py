@@ -61,7 +61,6 @@ class Adjacency(Graph):
 
     @classmethod
     @torch.compiler.disable  # scipy is opaque to a compiler, which would trace it for minutes
-    @lasting
     def from_edge_index(
         cls,
         edge_index: Tensor,
@@ -74,8 +73,25 @@ class Adjacency(Graph):
 
         Raises:
             IndexError: If an index of `edge_index` is out of range.
-            ValueError, TypeError: If a shape, a dtype or `num_nodes` is wrong.
+            ValueError, TypeError: If a shape, a dtype or `num_nodes` is wrong, or weights learn.
         """
+        learned = isinstance(edge_weight, Tensor) and edge_weight.requires_grad
+        if learned and torch.is_grad_enabled():
+            raise ValueError(
+                "'edge_weight' must be fixed in an adjacency: pass edge_weight.detach() "
+                "(got one that requires a gradient)"
+            )
+        return cls._stored(edge_index, edge_weight, num_nodes, dtype)
+
+    @classmethod
+    @lasting
+    def _stored(
+        cls,
+        edge_index: Tensor,
+        edge_weight: Tensor | None,
+        num_nodes: int,
+        dtype: torch.dtype,
+    ) -> Adjacency:
         with outermost() as values:
             check_num_nodes(num_nodes)
             check_choice(dtype, "dtype", FLOAT_DTYPES)

@@ -11,7 +11,6 @@ from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv, SAGEConv
 from torch_geometric.nn.pool.connect import FilterEdges
 from torch_geometric.nn.pool.select import SelectTopK
-from torch_geometric.typing import SparseTensor  # noqa: F401
 from torch_geometric.utils import to_torch_csc_tensor
 
 from pyg_gunet import GPool, GraphUNet, MixedGraphUNet, transforms
@@ -169,6 +168,8 @@ def test_a_select_of_any_order(x):
     torch.testing.assert_close(model(x, inside, batch), expected(x, inside, batch))
 
 
-def test_an_adjacency_of_learned_weights(weight):
-    graph = Adjacency.from_edge_index(EDGES, weight, N)
-    assert not graph.values.requires_grad
+def test_an_adjacency_of_learned_weights_is_refused(weight):
+    with pytest.raises(ValueError, match="'edge_weight' must be fixed in an adjacency"):
+        Adjacency.from_edge_index(EDGES, weight.requires_grad_(), N)
+    with torch.no_grad():
+        assert not Adjacency.from_edge_index(EDGES, weight, N).values.requires_grad
