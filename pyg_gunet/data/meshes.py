@@ -94,9 +94,8 @@ def _read_fields(path: Path) -> Data:
 
 
 def _graph(path: Path, pos: Tensor, edges: Tensor, fields: list[tuple[str, Tensor]]) -> Data:
-    for name, values in [("vertex", pos), *fields]:
+    for what, values in [("a vertex", pos), *((f"a value of {name!r}", v) for name, v in fields)]:
         if not bool(values.float().isfinite().all()):
-            what = "a vertex" if name == "vertex" else f"a value of {name!r}"
             raise ValueError(f"'{path}' holds {what} that is not finite")
     pos = pos.float()
     columns = [values.float().view(len(pos), -1) for _, values in fields]

@@ -260,7 +260,7 @@ def _inverse(permutation: Tensor) -> Tensor:
 def _unique(edges: Tensor, num_nodes: int) -> Tensor:
     """Without self loops and repetitions, by target."""
     source, target = edges.index_select(1, (edges[0] != edges[1]).nonzero().view(-1))
-    # Compressed by row, in a few passes; a sort of all pairs takes ten times as long.
+    # Compressed by row, in a few passes; a sort of all pairs takes half as long again.
     matrix = csr.build(target, source, torch.ones_like(source, dtype=torch.int8), num_nodes)
     target, source, _ = csr.to_coo(matrix)
     return torch.stack([source, target])

@@ -77,8 +77,8 @@ def instance_depth(
     _check_labels(instance, "instance")
     num_nodes = instance.size(0)
     with outermost() as values:
-        check_batch(batch, num_nodes, values)
-        check_edge_index(edge_index, num_nodes, values)
+        check_batch(batch, num_nodes, values, "instance")
+        check_edge_index(edge_index, num_nodes, values, of="instance")
         check_edge_weight(edge_length, edge_index.size(1), values, name="edge_length")
         if values and edge_length is not None and bool((edge_length <= 0).any()):
             raise ValueError(f"'edge_length' must be above 0 (got {float(edge_length.min())})")
@@ -149,11 +149,13 @@ def seeded_watershed(
         if value is not None:
             check_tensor(value, name)
             if value.shape != (num_nodes,):
-                raise ValueError(f"'{name}' must have shape [{num_nodes}] (got {value.shape})")
+                raise ValueError(
+                    f"'{name}' must have shape [{num_nodes}] (got {list(value.shape)})"
+                )
     if mask is not None and mask.dtype != torch.bool:
         raise TypeError(f"'mask' must be bool (got {mask.dtype})")
     with outermost() as values:
-        check_edge_index(edge_index, num_nodes, values)
+        check_edge_index(edge_index, num_nodes, values, of="seed")
         if values and bool((seed < 0).any()):
             raise ValueError(f"'seed' must be at least 0 (got {int(seed.min())})")
         if values and bool(height.isnan().any()):
@@ -259,15 +261,7 @@ def split_instances(
     """
     check_number(seed_depth, "seed_depth")
     check_positive_int(min_size, "min_size")
-    check_tensor(foreground, "foreground")
-    if foreground.dtype != torch.bool:
-        raise TypeError(f"'foreground' must be bool (got {foreground.dtype})")
-    check_floating(depth, "depth")
-    if foreground.dim() != 1 or depth.shape != foreground.shape:
-        raise ValueError(
-            f"'depth' and 'foreground' must have one shape [N] "
-            f"(got {list(depth.shape)} and {list(foreground.shape)})"
-        )
+    _check_foreground(foreground, depth, "[N]")
     seed = connected_instances((foreground & (depth > seed_depth)).long(), edge_index)
     found = seeded_watershed(seed, -depth, edge_index, foreground)
     alone = connected_instances((foreground & (found == 0)).long(), edge_index)
@@ -302,15 +296,7 @@ def pixel_instances(
         >>> pixel_instances(foreground, foreground.float())
         tensor([[1, 1, 0, 2]])
     """
-    check_tensor(foreground, "foreground")
-    if foreground.dtype != torch.bool:
-        raise TypeError(f"'foreground' must be bool (got {foreground.dtype})")
-    check_floating(depth, "depth")
-    if foreground.dim() != 2 or depth.shape != foreground.shape:
-        raise ValueError(
-            f"'depth' and 'foreground' must have one shape [H, W] "
-            f"(got {list(depth.shape)} and {list(foreground.shape)})"
-        )
+    _check_foreground(foreground, depth, "[H, W]")
     part, count = ndimage.label(foreground.cpu().numpy())
     # Parts of the foreground know nothing of each other: so many pixels at a time, in whole parts.
     group = np.bincount(part.ravel(), minlength=count + 1)
@@ -325,6 +311,18 @@ def pixel_instances(
         out.masked_scatter_(own, found.where(found == 0, found + last))
         last = max(last, int(out.max()))
     return torch.from_numpy(in_order(out.view(-1).cpu().numpy())).view(out.shape).to(out.device)
+
+
+def _check_foreground(foreground: Tensor, depth: Tensor, shape: str) -> None:
+    check_tensor(foreground, "foreground")
+    if foreground.dtype != torch.bool:
+        raise TypeError(f"'foreground' must be bool (got {foreground.dtype})")
+    check_floating(depth, "depth")
+    if foreground.dim() != len(shape.split(",")) or depth.shape != foreground.shape:
+        raise ValueError(
+            f"'depth' and 'foreground' must have one shape {shape} "
+            f"(got {list(depth.shape)} and {list(foreground.shape)})"
+        )
 
 
 def _of_pixels(foreground: Tensor, depth: Tensor, seed_depth: float, min_size: int) -> Tensor:

@@ -71,7 +71,7 @@ class _Apply(torch.autograd.Function):
         return out.view(out.size(0), *x.shape[1:]), 1
 
 
-# torch binds the arguments of each call to it; read anew every time, it takes half of the call.
+# torch binds the arguments of each call to it; read anew every time, it takes a third of the call.
 _Apply.forward.__signature__ = inspect.signature(_Apply.forward)  # type: ignore[attr-defined]
 
 
