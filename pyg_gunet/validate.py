@@ -64,6 +64,13 @@ class validation:
         _state.enabled = self.previous.pop()
 
 
+def checking() -> bool:
+    """Whether values may be read for a check: not in a trace, nor in a capture of a CUDA graph."""
+    if torch.compiler.is_compiling() or not _state.enabled:
+        return False
+    return not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing())
+
+
 class outermost:
     """Yields whether value checks are due: once, by the outermost public call."""
 
@@ -72,9 +79,7 @@ class outermost:
         if not self.counted:
             return False
         _state.depth += 1
-        if _state.depth > 1 or not _state.enabled:
-            return False
-        return not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing())
+        return _state.depth == 1 and checking()
 
     def __exit__(self, *exc: Any) -> None:
         if self.counted:

@@ -10,12 +10,11 @@ from torch_geometric.nn.pool.connect.filter_edges import filter_adj
 from torch_geometric.utils import cumsum
 
 from pyg_gunet.graph.adjacency import Adjacency
-from pyg_gunet.graph.inputs import as_edges, with_identity
+from pyg_gunet.graph.inputs import as_edges, refuse_tangent, with_identity
 from pyg_gunet.graph.sparse import csr
 from pyg_gunet.graph.sparse.product import check_counts
 from pyg_gunet.graph.sparse.product import count_products as products_of
 from pyg_gunet.graph.transfer import Transfer, contracted
-from pyg_gunet.graph.walk import refuse_tangent
 from pyg_gunet.validate import (
     check_edge_attr,
     check_edge_index,

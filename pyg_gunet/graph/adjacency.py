@@ -58,6 +58,7 @@ class Adjacency(Graph):
         self.num_nodes = matrix.shape[0]
         self._transpose: CSR | Tensor | None = matrix if symmetric else None
         self._propagation: GCNPropagation | None = None
+        self._absolute: Adjacency | None = None
 
     @classmethod
     @torch.compiler.disable  # scipy is opaque to a compiler, which would trace it for minutes
@@ -143,6 +144,22 @@ class Adjacency(Graph):
         if self._propagation is None:
             self._propagation = lasting(GCNPropagation)(self.matrix, self.transpose, self.loop)
         return apply_map(self._propagation, x)
+
+    @torch.compiler.disable
+    @lasting
+    def absolute(self) -> Adjacency:
+        if self._absolute is None:
+            self._absolute = self
+            signed = [self.values] if self.loop is None else [self.values, self.loop]
+            if any(bool((part < 0).any()) for part in signed):
+                matrix = self.matrix
+                if isinstance(matrix, Tensor):
+                    matrix = matrix.abs()
+                else:
+                    matrix = matrix._replace(values=matrix.values.abs())
+                loop = None if self.loop is None else self.loop.abs()
+                self._absolute = Adjacency(matrix, loop, self.symmetric)
+        return self._absolute
 
     @torch.compiler.disable
     @lasting

@@ -11,6 +11,7 @@ from torch import Tensor
 from pyg_gunet.graph.gcn import gcn_edges
 from pyg_gunet.graph.graph import Connection, Graph, moved
 from pyg_gunet.graph.transfer import Transfer
+from pyg_gunet.validate import checking
 
 
 class Edges(Graph):
@@ -42,7 +43,7 @@ class Edges(Graph):
     def signed(self) -> bool:
         """Whether weights are negative, which some convolutions have no root for: read once."""
         if self._signed is None:
-            if torch.compiler.is_compiling():
+            if not checking():
                 return False
             self._signed = self.edge_weight is not None and bool((self.edge_weight < 0).any())
         return self._signed
@@ -79,6 +80,10 @@ class Edges(Graph):
         below = Edges(index, perm.size(0), weight, attr, self.weighted)
         below._signed = self._signed  # sums of weights of one sign keep it
         return below
+
+    def absolute(self) -> Edges:
+        weight = None if self.edge_weight is None else self.edge_weight.detach().abs()
+        return Edges(self.edge_index, self.num_nodes, weight)
 
     def edges(self, loops: bool = False) -> tuple[Tensor, Tensor | None]:
         return self.edge_index, self.edge_weight

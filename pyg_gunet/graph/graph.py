@@ -75,6 +75,11 @@ class Graph(ABC):
     def to(self, *args: Any, **kwargs: Any) -> Graph:
         """On another device or in another dtype, as :meth:`torch.Tensor.to`."""
 
+    def absolute(self) -> Graph:
+        """The graph by the sizes of its weights, without gradient to them; itself where none can be
+        negative."""
+        return self
+
     def cover_edges(self) -> tuple[Tensor, Tensor | None]:
         """Edges and weights by which selection and transfers judge which nodes are near."""
         return self.edges()

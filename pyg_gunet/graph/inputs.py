@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 from torch_geometric import EdgeIndex
 from torch_geometric.typing import SparseTensor
 from torch_geometric.utils import to_edge_index
@@ -99,3 +100,14 @@ def with_identity(
     target = torch.cat([edge_index[1][proper].long(), nodes])
     edge = torch.cat([proper, torch.full_like(nodes, edge_index.size(1))])
     return source, target, torch.cat([weight, ones]), edge
+
+
+def refuse_tangent(edge_weight: Tensor | None, name: str = "edge_weight") -> None:
+    """Refuses weights with a tangent of forward-mode differentiation, which stored levels lose."""
+    if edge_weight is None or torch.compiler.is_compiling():
+        return
+    if unpack_dual(edge_weight).tangent is not None:
+        raise NotImplementedError(
+            f"'{name}' must not carry a forward-mode tangent, which pooled weights would lose; "
+            f"differentiate in reverse mode (got weights of shape {list(edge_weight.shape)})"
+        )

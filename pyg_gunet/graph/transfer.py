@@ -15,7 +15,7 @@ from torch import Tensor
 from torch_geometric.utils import cumsum
 
 from pyg_gunet.graph.graph import lasting, moved
-from pyg_gunet.graph.inputs import both_ways
+from pyg_gunet.graph.inputs import both_ways, refuse_tangent
 from pyg_gunet.graph.sparse import csr
 from pyg_gunet.graph.sparse.product import check_entries, count_products, multiply
 from pyg_gunet.graph.sparse.spmm import SparseBlock, apply_map
@@ -53,7 +53,9 @@ class Transfer:
 
         Raises:
             MemoryError: If it would not fit, as where many nodes are far from all kept ones.
+            NotImplementedError: If weights carry a forward-mode tangent, which it would lose.
         """
+        refuse_tangent(edge_weight)
         perm, size = perm.long(), perm.size(0)
         learned = edge_weight is not None and edge_weight.requires_grad and torch.is_grad_enabled()
         with torch.inference_mode(False), torch.set_grad_enabled(learned):

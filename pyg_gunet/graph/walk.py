@@ -24,13 +24,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.forward_ad import unpack_dual
 
 from pyg_gunet.graph.adjacency import Adjacency
 from pyg_gunet.graph.gcn import FILL
 from pyg_gunet.graph.graph import Connection, Graph, lasting
 from pyg_gunet.graph.hops import Scratch, TwoHop
-from pyg_gunet.graph.inputs import as_edges
+from pyg_gunet.graph.inputs import as_edges, refuse_tangent
 from pyg_gunet.graph.sparse import csr
 from pyg_gunet.graph.sparse.csr import CSR, scale
 from pyg_gunet.graph.sparse.product import check_products, count_products, multiply
@@ -312,15 +311,4 @@ def check_weights(edge_weight: Tensor | None, values: bool = True) -> None:
         raise ValueError(
             f"'edge_weight' must be non-negative with connect='walk' "
             f"(got {edge_weight[where].item()} at {where})"
-        )
-
-
-def refuse_tangent(edge_weight: Tensor | None, name: str = "edge_weight") -> None:
-    """Refuses weights with a tangent of forward-mode differentiation, which stored levels lose."""
-    if edge_weight is None or torch.compiler.is_compiling():
-        return
-    if unpack_dual(edge_weight).tangent is not None:
-        raise NotImplementedError(
-            f"'{name}' must not carry a forward-mode tangent, which pooled weights would lose; "
-            f"differentiate in reverse mode (got weights of shape {list(edge_weight.shape)})"
         )

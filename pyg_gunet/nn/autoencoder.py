@@ -147,7 +147,7 @@ class GraphUNetAutoEncoder(LevelModel):
         self.norms: torch.nn.ModuleList | None = None
         if norm is not None:
             self.norms = torch.nn.ModuleList(make_norm(norm, hidden) for _ in range(2 * depth + 1))
-        self.declare([*self.down_convs, *self.up_convs])
+        self.declare()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

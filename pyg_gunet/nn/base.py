@@ -3,7 +3,7 @@ levels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,9 +13,9 @@ from torch import Tensor
 from pyg_gunet.graph.adjacency import Adjacency
 from pyg_gunet.graph.edges import Edges
 from pyg_gunet.graph.graph import Graph
-from pyg_gunet.graph.inputs import as_edges
+from pyg_gunet.graph.inputs import as_edges, refuse_tangent
 from pyg_gunet.graph.level import Hierarchy, Level
-from pyg_gunet.graph.walk import Walk, check_weights, refuse_tangent
+from pyg_gunet.graph.walk import Walk, check_weights
 from pyg_gunet.nn.conv import UNetConv, takes
 from pyg_gunet.nn.parts import Ratios, check_dropout, check_pool_ratios, made_by, make_act
 from pyg_gunet.nn.pool import GPool, GUnpool
@@ -99,8 +99,14 @@ class LevelModel(torch.nn.Module):
         """The i-th pooling."""
         return self.pools[i]  # type: ignore[return-value]
 
-    def declare(self, convs: Iterable[torch.nn.Module]) -> None:
+    @property
+    def convs(self) -> list[torch.nn.Module]:
+        """The convolutions that run along the levels' edges."""
+        return [conv for name in ("down_convs", "up_convs") for conv in getattr(self, name)]
+
+    def declare(self) -> None:
         """Reads off the convolutions what they are given."""
+        convs = self.convs
         self.fused = all(isinstance(conv, UNetConv) for conv in convs)
         self.weighted = all(takes(conv, "edge_weight") for conv in convs)
         if self.walks and not self.fused:
@@ -207,9 +213,8 @@ class LevelModel(torch.nn.Module):
         check_features(x, self.in_channels, values)
         for i, made in enumerate(self.pools):
             check_pool(made, self.hidden_channels, f"pools[{i}]")
-        convs = [conv for name in ("down_convs", "up_convs") for conv in getattr(self, name)]
-        if self.fused != all(isinstance(conv, UNetConv) for conv in convs):
-            self.declare(convs)  # one was exchanged
+        if self.fused != all(isinstance(conv, UNetConv) for conv in self.convs):
+            self.declare()  # one was exchanged
         if isinstance(edge_index, (Graph, Hierarchy)):
             hierarchy = self._ready(x, edge_index, batch, edge_weight, edge_attr, values)
         else:
@@ -227,8 +232,6 @@ class LevelModel(torch.nn.Module):
             )
             self._check_edges(edge_index, edge_weight, edge_attr, x.size(0), values)
             graph = self._graph(edge_index, edge_weight, edge_attr, x.size(0), x.dtype)
-            if isinstance(graph, Edges) and not values:
-                graph.signed = False  # not read
             hierarchy = Hierarchy([Level(x.size(0), batch, graph)])
         if batch_size is not None:
             check_batch_size(batch_size, hierarchy.levels[0].batch, values)
@@ -259,8 +262,7 @@ class LevelModel(torch.nn.Module):
             return
         check_floating(edge_attr, "edge_attr")
         check_edge_attr(edge_attr, edge_index.size(1), values)
-        convs = [conv for name in ("down_convs", "up_convs") for conv in getattr(self, name)]
-        if self.fused or not all(takes(conv, "edge_attr") for conv in convs):
+        if self.fused or not all(takes(conv, "edge_attr") for conv in self.convs):
             raise ValueError(
                 f"'edge_attr' goes with a 'conv' whose forward takes 'edge_attr', such as GINEConv "
                 f"(got features of shape {list(edge_attr.shape)})"

@@ -9,8 +9,8 @@ from torch_geometric.nn.pool.select import SelectOutput
 
 from pyg_gunet.functional.connect import induced, join_attr, split_attr, two_hop
 from pyg_gunet.functional.sampled import sampled_two_hop
+from pyg_gunet.graph.inputs import refuse_tangent
 from pyg_gunet.graph.transfer import Transfer, contracted
-from pyg_gunet.graph.walk import refuse_tangent
 from pyg_gunet.validate import check_generator, check_positive_int
 
 CONNECTIONS = ("induced", "two_hop", "contract", "sampled")

@@ -125,10 +125,7 @@ class MaskedAutoEncoder(torch.nn.Module):
         with explained(self, edge_weight) as edge_weight:
             h = self.lin(self.embed(seen, edge_index, batch, edge_weight))
             h = h.masked_fill(hidden.view(-1, 1), 0.0)
-            graph = self._finest(x, edge_index, edge_weight)
-            if isinstance(graph, Edges) and values and graph.edge_weight is not None:
-                graph.signed = bool((graph.edge_weight < 0).any())
-            x_hat = graph.convolve(self.conv, h)
+            x_hat = self._finest(x, edge_index, edge_weight).convolve(self.conv, h)
         return x_hat + self._resting() if self.training else x_hat, hidden
 
     def _resting(self) -> Tensor:

@@ -55,7 +55,12 @@ class OfficialGraphUNet(GraphUNet):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.stem = make_conv(conv, in_channels, hidden_channels)
         self.head = make_conv(conv, hidden_channels, out_channels)
-        self.declare([*self.down_convs, *self.up_convs, self.stem, self.head])
+        self.declare()
+
+    @property
+    def convs(self) -> list[torch.nn.Module]:
+        made = [self._modules.get(name) for name in ("stem", "head")]  # none before the end
+        return [*super().convs, *(conv for conv in made if conv is not None)]
 
     def states(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -11,12 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_gunet.functional.segmentation.count import LABEL_DTYPES
-from pyg_gunet.graph.adjacency import Adjacency
-from pyg_gunet.graph.edges import Edges
-from pyg_gunet.graph.gcn import GCNPropagation
 from pyg_gunet.graph.graph import Graph
 from pyg_gunet.graph.level import Hierarchy, Level
-from pyg_gunet.graph.sparse.spmm import apply_map
 from pyg_gunet.nn.base import MakePool
 from pyg_gunet.nn.parts import MakeConv, MakeNorm, Ratios, apply_norm, make_norm
 from pyg_gunet.nn.unet import GraphUNet
@@ -200,30 +195,10 @@ def unpool_scores(scores: Tensor, perm: Tensor, level: Level) -> Tensor:
     """
     spread = scores.new_zeros(level.num_nodes, scores.size(1)).index_copy(0, perm, scores)
     mass = scores.new_zeros(level.num_nodes, 1).index_fill(0, perm, 1.0)
-    by_size = _by_size(level.graph)
+    sizes = level.graph.absolute()
     for _ in range(2):
-        spread, mass = level.graph.propagate(spread), by_size(mass)
+        spread, mass = level.graph.propagate(spread), sizes.propagate(mass)
     return spread / mass.where(mass > 0, torch.inf)
-
-
-def _by_size(graph: Graph) -> Callable[[Tensor], Tensor]:
-    """The propagation of a level by absolute weights, without gradient to them."""
-    if isinstance(graph, Edges):
-        weight = None if graph.edge_weight is None else graph.edge_weight.detach().abs()
-        return Edges(graph.edge_index, graph.num_nodes, weight).propagate
-    if isinstance(graph, Adjacency):
-        return partial(apply_map, _absolute(graph))
-    return graph.propagate  # a walk, which has no others
-
-
-@torch.compiler.disable
-@torch.no_grad()
-def _absolute(graph: Adjacency) -> GCNPropagation:
-    matrix, transpose = (
-        part.abs() if isinstance(part, Tensor) else part._replace(values=part.values.abs())
-        for part in (graph.matrix, graph.transpose)
-    )
-    return GCNPropagation(matrix, transpose, None if graph.loop is None else graph.loop.abs())
 
 
 def deep_supervision(

@@ -128,7 +128,7 @@ class GraphUNet(LevelModel):
         self.norms: torch.nn.ModuleList | None = None
         if norm is not None:
             self.norms = torch.nn.ModuleList(make_norm(norm, channels) for _ in range(2 * depth))
-        self.declare([*self.down_convs, *self.up_convs])
+        self.declare()
         self.reset_parameters()
 
     def forward(

@@ -98,8 +98,7 @@ class Segment(GraphModule):
         self.scores = SegmentationMetrics(num_classes, ignore_index=VOID)
         self.num_classes, self.depth_channels = num_classes, depth_channels
         self.seed_depth, self.min_size = float(seed_depth), min_size
-        convs = (*self.net.net.down_convs, *self.net.net.up_convs)
-        self.directed = all(isinstance(conv, DirectionConv) for conv in convs)
+        self.directed = all(isinstance(conv, DirectionConv) for conv in self.net.net.convs)
         if self.directed and pos_channels not in (0, 2):
             raise ValueError(
                 f"'conv' DirectionConv needs positions in the plane (got {pos_channels} of them)"

@@ -13,9 +13,10 @@ from torch_geometric.nn.pool.connect import FilterEdges
 from torch_geometric.nn.pool.select import SelectTopK
 from torch_geometric.utils import to_torch_csc_tensor
 
-from pyg_gunet import GPool, GraphUNet, MixedGraphUNet, transforms
+from pyg_gunet import GPool, GraphUNet, MixedGraphUNet, OfficialGraphUNet, transforms
 from pyg_gunet.functional.interpolate import prolongation
 from pyg_gunet.graph.adjacency import Adjacency
+from pyg_gunet.graph.edges import Edges
 
 N = 24
 RING = torch.arange(N)
@@ -173,3 +174,39 @@ def test_an_adjacency_of_learned_weights_is_refused(weight):
         Adjacency.from_edge_index(EDGES, weight.requires_grad_(), N)
     with torch.no_grad():
         assert not Adjacency.from_edge_index(EDGES, weight, N).values.requires_grad
+
+
+def test_forward_mode_in_the_weights_of_a_prolongation_is_refused_by_name(x, weight):
+    pool = GPool(4, reduce="mean", connect="induced")
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(weight, torch.ones_like(weight))
+        for call in (
+            lambda: prolongation(torch.tensor([0, 7]), EDGES, N, dual),
+            lambda: pool(x, EDGES, dual),
+        ):
+            with pytest.raises(NotImplementedError, match="'edge_weight' must not carry"):
+                call()
+
+
+@pytest.mark.parametrize("loop", [-2.0, 2.0])
+def test_a_graph_by_the_sizes_of_its_weights(x, weight, loop):
+    edges = torch.cat([EDGES, torch.tensor([[3], [3]])], dim=1)
+    signed = torch.cat([weight * torch.tensor([1.0, -1.0]).repeat(2 * N), torch.tensor([loop])])
+    for sign in (signed, signed.abs()):
+        adjacency = Adjacency.from_edge_index(edges, sign, N)
+        expected = Adjacency.from_edge_index(edges, signed.abs(), N).propagate(x)
+        for graph in (adjacency, adjacency.to(torch.float64), Edges(edges, N, sign)):
+            dtype = (
+                torch.float64
+                if graph is not adjacency and isinstance(graph, Adjacency)
+                else x.dtype
+            )
+            found = graph.absolute().propagate(x.to(dtype))
+            torch.testing.assert_close(found.float(), expected)
+    assert adjacency.absolute() is adjacency
+
+
+def test_an_exchanged_stem_is_seen(x):
+    model = OfficialGraphUNet(4, 8, 3, depth=1, connect="induced")
+    model.stem = SAGEConv(4, 8)
+    assert model(x, EDGES).shape == (N, 3)
