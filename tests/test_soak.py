@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+import mmap
 
 from tests import soak
 
@@ -22,13 +22,16 @@ def test_leaks_and_changes_are_found(monkeypatch, tmp_path):
     kept = []
 
     def leak(seed, folder):
-        kept.append((torch.ones(2**23), (tmp_path / str(len(kept))).open("w")))
+        pages = mmap.mmap(-1, 2**25)  # from the system: malloc could hand out freed memory again
+        pages.write(bytes(2**25))
+        kept.append((pages, (tmp_path / str(len(kept))).open("w")))
         return {"same": 1.0, "count": float(len(kept))}
 
     monkeypatch.setattr(soak, "WORK", {"leak": leak})
     said = []
     found = soak.soak(0.0, said.append)
-    for _, file in kept:
+    for pages, file in kept:
+        pages.close()
         file.close()
     assert found["changed"] == ["leak: count"]
     assert found["files"] == 1  # of the last round: those before the first tenth do not count
