@@ -16,6 +16,8 @@ from torch import Tensor
 
 from pyg_gunet.graph.sparse import csr
 
+collect_ignore = ["browser.py"]  # imports what the extra 'browser' alone brings
+
 settings.register_profile(
     "seeded",
     derandomize=True,
