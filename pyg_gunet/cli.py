@@ -203,13 +203,14 @@ def _run(args: argparse.Namespace, rest: list[str]) -> int:
             print(f"wrote {args.out}: {arrays}")
         return 0
     from pyg_gunet import train
+    from pyg_gunet.train import report
 
     read = train.validate if args.command == "validate" else train.evaluate
     figures = read(args.ckpt, **changes)
     if args.json:
         print(json.dumps(figures, indent=2))
     elif not args.quiet:
-        _print_figures(figures)
+        report.print_figures(figures)
     return 0
 
 
@@ -285,7 +286,8 @@ def _resume(args: argparse.Namespace, rest: list[str]) -> Any:
 
     ckpt = Path(args.resume).expanduser()
     path = ckpt / "last.ckpt" if ckpt.is_dir() else ckpt
-    config = read_checkpoint(path, "resume")["run"]["config"]
+    checkpoint = read_checkpoint(path, "resume")
+    config = checkpoint["run"]["config"]
     tokens = [*rest, *_typed(args)]
     changes: dict[str, Any] = {}
     for token in options.routed(tokens, config["task"], config["datamodule"]):
@@ -300,10 +302,14 @@ def _resume(args: argparse.Namespace, rest: list[str]) -> Any:
                 f"'{name}' cannot change on 'resume': the checkpoint has {config.get(name)!r} "
                 f"(got {value!r})"
             )
-    return resume_run(
+    run = resume_run(
         ckpt, changes, args.out, logger=args.logger, overwrite=args.overwrite,
         progress=not args.quiet,
     )  # fmt: skip
+    done = run.figures.get("epochs")
+    if done is not None and done == checkpoint.get("epoch", -1) + 1:
+        _say(f"pyg-gunet: all {done} epochs were done already; --epochs {2 * done} trains on")
+    return run
 
 
 def _typed(args: argparse.Namespace) -> list[str]:
@@ -368,46 +374,17 @@ def _finish(args: argparse.Namespace, runs: list[Any]) -> int:
         return 128 + last.signal
     if args.quiet:
         return 0
+    from pyg_gunet.train import report
+
     if len(runs) > 1:
-        _print_seeds([run.figures for run in runs])
+        report.print_seeds([run.figures for run in runs])
     else:
-        _print_figures(last.figures)
+        report.print_figures(last.figures)
     print("wrote")
     for run in runs:
         for path in run.files:
             print(f"  {path}")
     return 0
-
-
-def _print_seeds(figures: list[dict[str, Any]]) -> None:
-    """Mean and deviation over seeds of every figure."""
-    import statistics
-
-    print(f"{figures[0].get('dataset', '')}: seeds 0 to {len(figures) - 1}, mean and deviation")
-    flat = [{**one, **{f"{k} (baseline)": v for k, v in one.get("baselines", {}).items()}}
-            for one in figures]  # fmt: skip
-    for name, first in flat[0].items():
-        values: list[Any] = [one.get(name) for one in flat]
-        if isinstance(first, float) or name in ("epochs", "best_epoch"):
-            print(f"  {name:<38}{statistics.mean(values):<12.5g}{statistics.stdev(values):.2g}")
-
-
-def _print_figures(figures: dict[str, Any]) -> None:
-    """A short table: ours, then what it has to beat."""
-    from pyg_gunet.train.report import COUNTS, shown, summary
-
-    if "dataset" in figures:
-        print(f"{figures['dataset']}: {figures['split']}")
-        print("  " + ", ".join(_count(figures[key], key) for key in COUNTS))
-    if "epochs" in figures:
-        epochs = _count(figures["epochs"], "epochs")
-        print(f"  {epochs} in {figures['seconds']} s, best: {figures['best_epoch']}")
-    for name, value in summary(figures):
-        print(f"  {name:<38}{shown(value)}")
-
-
-def _count(number: int, words: str) -> str:
-    return f"{number:,} {words.removesuffix('s') if number == 1 else words}"
 
 
 if __name__ == "__main__":

@@ -113,12 +113,16 @@ def test_resume_and_overwrite(run, tmp_path, capsys):
     out = tmp_path / "run"
     fit = ["fit", *QUICK, "--quiet", "--out", str(out)]
     assert cli.main([*fit, "--epochs", "1"]) == 0
+    capsys.readouterr()
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     assert "--overwrite" in error_of(capsys, *fit, "--epochs", "1")
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert cli.main([*fit, "--epochs", "2", "--overwrite"]) == 0
     assert cli.main(["fit", "--resume", str(out), "--epochs", "4", "--quiet"]) == 0
     assert json.loads((out / "metrics.json").read_text())["epochs"] == 4
+    assert capsys.readouterr().err == ""
+    assert cli.main(["fit", "--resume", str(out), "--quiet"]) == 0
+    assert "all 4 epochs were done already" in capsys.readouterr().err
     for argv, words in (
         (["--depth", "2"], "'depth' cannot change on 'resume': the checkpoint has 1 (got 2)"),
         (["--dataset", "grid"], "'dataset' cannot change on 'resume': the checkpoint has 'ring'"),

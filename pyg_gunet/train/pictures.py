@@ -55,6 +55,7 @@ def curve(folder: Path, history: list[dict[str, float]], best_epoch: int | None)
         if best_epoch:
             axes.axvline(best_epoch, color="0.5", lw=1, ls="--", label=f"best: {best_epoch}")
         axes.set(xlabel="epoch", ylabel=label)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()

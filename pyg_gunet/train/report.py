@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import statistics
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -74,3 +75,30 @@ def shown(value: Any) -> str:
 def _table(lines: Iterable[tuple[str, Any]]) -> str:
     rows = (f"<tr><th>{html.escape(k)}<td>{html.escape(shown(v))}" for k, v in lines)
     return f"<table>{''.join(rows)}</table>"
+
+
+def print_seeds(figures: list[dict[str, Any]]) -> None:
+    """Mean and deviation over seeds of every figure."""
+    print(f"{figures[0].get('dataset', '')}: seeds 0 to {len(figures) - 1}, mean and deviation")
+    flat = [{**one, **{f"{k} (baseline)": v for k, v in one.get("baselines", {}).items()}}
+            for one in figures]  # fmt: skip
+    for name, first in flat[0].items():
+        values: list[Any] = [one.get(name) for one in flat]
+        if isinstance(first, float) or name in ("epochs", "best_epoch"):
+            print(f"  {name:<38}{statistics.mean(values):<12.5g}{statistics.stdev(values):.2g}")
+
+
+def print_figures(figures: dict[str, Any]) -> None:
+    """A short table: ours, then what it has to beat."""
+    if "dataset" in figures:
+        print(f"{figures['dataset']}: {figures['split']}")
+        print("  " + ", ".join(_count(figures[key], key) for key in COUNTS))
+    if "epochs" in figures:
+        epochs = _count(figures["epochs"], "epochs")
+        print(f"  {epochs} in {figures['seconds']} s, best: {figures['best_epoch']}")
+    for name, value in summary(figures):
+        print(f"  {name:<38}{shown(value)}")
+
+
+def _count(number: int, words: str) -> str:
+    return f"{number:,} {words.removesuffix('s') if number == 1 else words}"

@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+import torch_geometric
 from torch_geometric.data import Data
 
 from pyg_gunet.data import GraphDataset, load
@@ -28,6 +29,7 @@ from pyg_gunet.train import (
 )
 from pyg_gunet.train.baselines import pca_mse
 from pyg_gunet.train.loading import EpochSampler
+from pyg_gunet.train.run import versions
 from tests.train.conftest import (
     FILES,
     RING,
@@ -49,6 +51,13 @@ def test_fit_writes_its_files(ring_run):
     rows = (ring_run.folder / "history.csv").read_text().splitlines()
     assert rows[0] == "epoch,train_loss,val_loss"
     assert [row.split(",")[0] for row in rows[1:]] == ["1", "2", "3", "4"]
+
+
+def test_versions_are_told_whatever_name_a_package_was_installed_under(monkeypatch, ring_run):
+    """A nightly build of PyG is no 'torch-geometric' to importlib.metadata."""
+    monkeypatch.delattr("importlib.metadata.version")
+    assert versions() == ring_run.figures["versions"]
+    assert versions()["torch-geometric"] == torch_geometric.__version__
 
 
 def test_figures_are_those_of_the_best_checkpoint(ring_run):

@@ -132,6 +132,7 @@ def test_curve_has_losses_and_scores_on_axes_of_their_own(tmp_path, drawn):
     assert [line.get_label() for line in scores.lines] == ["validation accuracy", "best: 2"]
     assert [one.get_xlabel() for one in (losses, scores)] == ["epoch", "epoch"]
     assert losses.get_ylabel() == "loss"
+    assert all(float(tick).is_integer() for tick in losses.get_xticks())
 
 
 def test_confusion_counts_pairs(tmp_path, drawn):
