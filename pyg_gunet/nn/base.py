@@ -34,6 +34,7 @@ from pyg_gunet.validate import (
     check_positive_int,
     check_same_device,
     check_tensor,
+    checking,
     outermost,
 )
 
@@ -248,11 +249,7 @@ class LevelModel(torch.nn.Module):
     ) -> None:
         check_edge_index(edge_index, num_nodes, values, of=of)
         check_edge_weight(edge_weight, edge_index.size(1), values)
-        if edge_weight is not None and not self.weighted:
-            raise ValueError(
-                f"'edge_weight' goes with a 'conv' whose forward takes 'edge_weight' "
-                f"(got weights of shape {list(edge_weight.shape)})"
-            )
+        self._check_taken(edge_weight, edge_attr)
         if self.walks:
             check_weights(edge_weight, values)
         plain = {pool.connect_name for pool in self.pools} <= {"induced", "sampled"}
@@ -262,17 +259,33 @@ class LevelModel(torch.nn.Module):
             return
         check_floating(edge_attr, "edge_attr")
         check_edge_attr(edge_attr, edge_index.size(1), values)
-        if self.fused or not all(takes(conv, "edge_attr") for conv in self.convs):
-            raise ValueError(
-                f"'edge_attr' goes with a 'conv' whose forward takes 'edge_attr', such as GINEConv "
-                f"(got features of shape {list(edge_attr.shape)})"
-            )
         names = {pool.connect_name for pool in self.pools} - {"induced", "contract", ""}
         if names:
             raise ValueError(
                 f"'edge_attr' can be carried by connect='induced' and connect='contract' "
                 f"(got features of shape {list(edge_attr.shape)} with connect={names.pop()!r})"
             )
+
+    def _check_taken(self, edge_weight: Tensor | None, edge_attr: Tensor | None) -> None:
+        """Refuses what no convolution would be given."""
+        if edge_weight is not None and not self.weighted:
+            raise ValueError(
+                f"'edge_weight' goes with a 'conv' whose forward takes 'edge_weight' "
+                f"(got weights of shape {list(edge_weight.shape)})"
+            )
+        takers = not self.fused and all(takes(conv, "edge_attr") for conv in self.convs)
+        if edge_attr is not None and not takers:
+            raise ValueError(
+                f"'edge_attr' goes with a 'conv' whose forward takes 'edge_attr', such as GINEConv "
+                f"(got features of shape {list(edge_attr.shape)})"
+            )
+
+    def _check_carried(self, graph: Graph, values: bool) -> None:
+        """The same of a prepared graph, which has weights of 1 where none were given."""
+        if isinstance(graph, Edges):
+            weight = None if self.weighted or not values else graph.edge_weight
+            weight = None if weight is None or bool((weight == 1).all()) else weight
+            self._check_taken(weight, graph.edge_attr)
 
     def _graph(
         self,
@@ -316,11 +329,12 @@ class LevelModel(torch.nn.Module):
                 f"(got 'x' with {x.size(0)} rows)"
             )
         check_batch(batch, x.size(0), values)
+        self._check_carried(graph if isinstance(graph, Graph) else graph.levels[0].graph, values)
         if isinstance(graph, Graph):
             hierarchy = Hierarchy([Level(x.size(0), batch, self._fit(graph, x))])
         else:
-            first = graph.levels[0].batch
-            if batch is not None and (first is None or (values and not torch.equal(batch, first))):
+            own = graph.levels[0].batch
+            if batch is not None and (own is None or (values and not torch.equal(batch, own))):
                 raise ValueError("'batch' must be that of the prepared hierarchy (got another)")
             if graph.depth != self.depth:
                 raise ValueError(
@@ -406,6 +420,7 @@ class LevelModel(torch.nn.Module):
                 f"'prepare' (got {hierarchy!r:.80})"
             )
         graph = hierarchy.levels[0].graph
+        self._check_carried(graph, checking())
         if not self.fused and not isinstance(graph, Edges):
             raise TypeError(
                 f"'hierarchy' must hold edges, which a 'conv' takes (got {type(graph).__name__})"

@@ -8,12 +8,19 @@ import pytest
 import torch
 from torch.autograd import forward_ad
 from torch_geometric.data import Data
-from torch_geometric.nn import GCNConv, SAGEConv
+from torch_geometric.nn import GCNConv, GINEConv, SAGEConv
 from torch_geometric.nn.pool.connect import FilterEdges
 from torch_geometric.nn.pool.select import SelectTopK
 from torch_geometric.utils import to_torch_csc_tensor
 
-from pyg_gunet import GPool, GraphUNet, MixedGraphUNet, OfficialGraphUNet, transforms
+from pyg_gunet import (
+    GPool,
+    GraphUNet,
+    GraphUNetAutoEncoder,
+    MixedGraphUNet,
+    OfficialGraphUNet,
+    transforms,
+)
 from pyg_gunet.functional.interpolate import prolongation
 from pyg_gunet.graph.adjacency import Adjacency
 from pyg_gunet.graph.edges import Edges
@@ -204,6 +211,43 @@ def test_a_graph_by_the_sizes_of_its_weights(x, weight, loop):
             found = graph.absolute().propagate(x.to(dtype))
             torch.testing.assert_close(found.float(), expected)
     assert adjacency.absolute() is adjacency
+
+
+def spread(channels, ratio):
+    return GPool(channels, ratio, select="spread", connect="induced", quantiles=1)
+
+
+@pytest.mark.parametrize("conv", [SAGEConv, None, GCNConv])
+def test_prepared_levels_lose_nothing_that_a_convolution_would_not_get(x, weight, conv):
+    """Weights and features are refused by name, as beside plain edges; weights of 1 are none."""
+    attr = torch.randn(EDGES.size(1), 2)
+
+    def gine(inputs, outputs):
+        return GINEConv(torch.nn.Linear(inputs, outputs), edge_dim=2)
+
+    def make(conv):
+        return GraphUNet(4, 8, 3, 2, pool=spread, connect="induced", conv=conv)
+
+    def coder(conv):
+        return GraphUNetAutoEncoder(4, 8, depth=2, pool=spread, connect="induced", conv=conv)
+
+    model, codec = make(conv), coder(conv)
+    with pytest.raises(ValueError, match="'edge_attr' goes with.*shape"):
+        model(x, make(gine).prepare(EDGES, num_nodes=N, edge_attr=attr))
+    weighted = make(GCNConv).prepare(EDGES, weight, num_nodes=N)
+    codes = codec.encode(x, EDGES)[0]
+    if conv is SAGEConv:
+        with pytest.raises(ValueError, match="'edge_weight' goes with.*shape"):
+            model(x, weighted)
+        with pytest.raises(ValueError, match="'edge_weight' goes with.*shape"):
+            codec.decode(codes, weighted)
+        with pytest.raises(ValueError, match="'edge_weight' goes with.*shape"):
+            model(x, make(GCNConv).prepare(EDGES, weight, num_nodes=N).levels[0].graph)
+    else:
+        assert model(x, weighted).shape == (N, 3)
+    plain = make(GCNConv).prepare(EDGES, num_nodes=N)
+    torch.testing.assert_close(model(x, plain), model(x, EDGES))
+    assert model(x, make(SAGEConv).prepare(EDGES, num_nodes=N)).shape == (N, 3)
 
 
 def test_an_exchanged_stem_is_seen(x):
