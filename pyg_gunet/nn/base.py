@@ -273,8 +273,9 @@ class LevelModel(torch.nn.Module):
                 f"'edge_weight' goes with a 'conv' whose forward takes 'edge_weight' "
                 f"(got weights of shape {list(edge_weight.shape)})"
             )
-        takers = not self.fused and all(takes(conv, "edge_attr") for conv in self.convs)
-        if edge_attr is not None and not takers:
+        if edge_attr is None:
+            return
+        if self.fused or not all(takes(conv, "edge_attr") for conv in self.convs):
             raise ValueError(
                 f"'edge_attr' goes with a 'conv' whose forward takes 'edge_attr', such as GINEConv "
                 f"(got features of shape {list(edge_attr.shape)})"
@@ -392,8 +393,7 @@ class LevelModel(torch.nn.Module):
         it."""
         pool, level = self.pool(i), hierarchy.levels[i]
         if hierarchy.depth > i:
-            perm, transfer = hierarchy.perms[i], hierarchy.transfers[i]
-            return pool.gated(x, perm, pool.score(x, perm, level.batch), transfer)
+            return pool.down(x, level, (hierarchy.levels[i + 1], *hierarchy.between(i)))[0]
         x, below, perm, transfer = pool.down(x, level, self.unpool.lift == "interpolate")
         hierarchy.append(below, perm, transfer)
         return x

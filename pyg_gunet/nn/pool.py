@@ -37,6 +37,7 @@ from pyg_gunet.validate import (
 REDUCTIONS = ("keep", "mean")
 LIFTS = ("zero", "nearest", "interpolate", "propagate")
 NUM_ITERATIONS = 40  # of 'propagate', as in the paper
+Made = tuple[Level, Tensor, Transfer | None]  # the next level, the nodes it keeps, what passes
 
 
 class PoolOutput(NamedTuple):
@@ -184,7 +185,7 @@ class GPool(torch.nn.Module):
             attn (Tensor, optional): Features to score in place of `x`, [N, F]. (default: None)
         """
         if isinstance(edge_index, Level):
-            return self._down(x, edge_index, bool(edge_attr))
+            return self._down(x, edge_index, edge_attr)  # type: ignore[arg-type]
         with outermost() as values:
             check_features(x, self.in_channels if attn is None else None, values)
             edge_index, edge_attr = as_edges(edge_index, edge_attr, x.size(0), "edge_attr")
@@ -214,19 +215,24 @@ class GPool(torch.nn.Module):
         return connection(self.connect).name
 
     def down(
-        self, x: Tensor, level: Level, transfer: bool = False
+        self, x: Tensor, level: Level, transfer: bool | Made = False
     ) -> tuple[Tensor, Level, Tensor, Transfer | None]:
         """One level down inside a network, unchecked: ``(x, level, perm, transfer or None)``.
 
         Args:
             x (Tensor): Node features, [N, F].
             level (Level): Where they are.
-            transfer (bool, optional): Whether the way up needs it. (default: False)
+            transfer (bool or tuple, optional): Whether the way up needs it; or what was made
+                before: ``(level, perm, transfer)``. (default: False)
         """
         out: Any = self(x, level, transfer)
         return out.x, out.edge_index, out.perm, out.edge_attr
 
-    def _down(self, x: Tensor, level: Level, transfer: bool) -> PoolOutput:
+    def _down(self, x: Tensor, level: Level, transfer: bool | Made) -> PoolOutput:
+        if isinstance(transfer, tuple):
+            below, perm, between = transfer
+            score = self.score(x, perm, level.batch)
+            return self._packed(x, below, perm, score, between)
         near, weight = None, None
         covers = isinstance(self.select, GPoolSelect) and self.select.strategy == "spread"
         if transfer or self.uses_transfer or covers:
@@ -237,9 +243,13 @@ class GPool(torch.nn.Module):
             between = Transfer.from_edges(perm, near, weight, level.num_nodes)
         graph = level.graph.pool(perm, between, connection(self.connect))
         batch = None if level.batch is None else level.batch[perm]
-        below: Any = Level(perm.size(0), batch, graph)
-        out, link = self.gated(x, perm, score, between), between
-        return PoolOutput(out, below, link, batch, perm, score)  # type: ignore[arg-type]
+        return self._packed(x, Level(perm.size(0), batch, graph), perm, score, between)
+
+    def _packed(
+        self, x: Tensor, below: Any, perm: Tensor, score: Tensor, between: Any
+    ) -> PoolOutput:
+        out = self.gated(x, perm, score, between)
+        return PoolOutput(out, below, between, below.batch, perm, score)
 
     def gated(self, x: Tensor, perm: Tensor, score: Tensor, transfer: Transfer | None) -> Tensor:
         """What kept nodes carry on, [K, F]: `x` reduced, times the gate's value [K]."""
@@ -260,7 +270,7 @@ class GPool(torch.nn.Module):
                 "'select' must be a GPoolSelect where levels were prepared "
                 f"(got {type(self.select).__name__})"
             )
-        return self.select.score(x, batch)[1][perm]
+        return self.select(x, batch, perm=perm).weight
 
     def _select(
         self, x: Tensor, edge_index: Tensor | None, batch: Tensor | None
@@ -383,7 +393,8 @@ class GUnpool(torch.nn.Module):
         edge_index: Tensor | None = None,
         edge_weight: Tensor | None = None,
     ) -> Tensor:
-        r"""Puts each row back where it was.
+        r"""Puts each row back where it was. Models call it with ``(x, hierarchy, level)``, so that
+        hooks see what is lifted.
 
         Args:
             x (Tensor): Features of the kept nodes, [K, F].
@@ -394,6 +405,8 @@ class GUnpool(torch.nn.Module):
             edge_weight (Tensor, optional): Their weights [E], which ``'interpolate'`` reads.
                 (default: None, all ones)
         """
+        if isinstance(perm, Hierarchy):
+            return self._up(x, perm, num_nodes)
         (check_tensor if self.lift == "zero" else check_floating)(x, "x")
         if edge_index is None and self.lift != "zero":
             raise ValueError(f"'edge_index' must be given (got None with lift={self.lift!r})")
@@ -421,6 +434,9 @@ class GUnpool(torch.nn.Module):
 
     def up(self, x: Tensor, hierarchy: Hierarchy, level: int) -> Tensor:
         """From level ``level + 1`` of a hierarchy to `level`, inside a network, unchecked."""
+        return self(x, hierarchy, level)
+
+    def _up(self, x: Tensor, hierarchy: Hierarchy, level: int) -> Tensor:
         if self.lift == "interpolate":
             transfer = hierarchy.transfers[level]
             assert transfer is not None

@@ -16,6 +16,7 @@ from pyg_gunet.validate import (
     check_choice,
     check_features,
     check_number,
+    check_perm,
     check_positive_int,
     check_ratio,
     outermost,
@@ -113,14 +114,22 @@ class GPoolSelect(Select):
         return _spread(y, edge_index, k, batch, quantiles=self.quantiles)
 
     def forward(  # type: ignore[override]
-        self, x: Tensor, batch: Tensor | None = None, edge_index: Tensor | None = None
+        self,
+        x: Tensor,
+        batch: Tensor | None = None,
+        edge_index: Tensor | None = None,
+        perm: Tensor | None = None,
     ) -> SelectOutput:
+        """Of `x` [N, F]; nodes `perm` [K] that were selected before are scored alone."""
         with outermost() as values:
             check_features(x, self.in_channels, values)
             check_batch(batch, x.size(0), values)
             edge_index, _ = as_edges(edge_index, None, x.size(0))
             y, gated = self.score(x, batch)
-            perm = self.choose(y, edge_index, batch)
+            if perm is None:
+                perm = self.choose(y, edge_index, batch)
+            else:
+                check_perm(perm, x.size(0), values)
         return SelectOutput(
             node_index=perm,
             num_nodes=x.size(0),

@@ -201,8 +201,6 @@ class GraphUNet(LevelModel):
 
     def merge(self, x: Tensor, skip: Tensor, hierarchy: Hierarchy, level: int) -> Tensor:
         """Features of the level below, lifted, and the skip connection of this one."""
-        if self.sum_res and self.unpool.lift == "zero":
-            return skip.index_add(0, hierarchy.perms[level], x.to(skip.dtype))
         x = self.unpool.up(x, hierarchy, level)
         if self.sum_res is None:
             return x

@@ -31,6 +31,10 @@ EDGES = torch.cat([torch.stack([RING, (RING + s) % N]) for s in (1, 5, N - 1, N 
 TWO, SIGNED = torch.tensor([[0, 1], [1, 0]]), torch.tensor([-3.0, -3.0])
 
 
+def spread(channels, ratio):
+    return GPool(channels, ratio, select="spread", connect="induced", quantiles=1)
+
+
 @pytest.fixture
 def x():
     return torch.randn(N, 4)
@@ -123,25 +127,49 @@ def test_forward_mode_in_weights_is_refused_by_name(x, weight):
             model(x, EDGES, edge_weight=dual)
 
 
-def test_hooks_on_pools_and_their_selects_see_the_kept_nodes(x):
-    model = GraphUNet(4, 8, 3, 2)
+@pytest.mark.parametrize("lift", ["zero", "interpolate"])
+@pytest.mark.parametrize("made", [False, True])
+def test_hooks_on_pools_their_selects_and_unpools_see_what_passes(x, lift, made):
+    """On levels made in the call and before it alike."""
+    model = GraphUNet(4, 8, 3, 2, pool=spread, connect="induced", lift=lift)
+    edges = model.prepare(EDGES, num_nodes=N) if made else EDGES
     seen: list = []
+    rows: list = []
     for pool in model.pools:
-        pool.register_forward_hook(lambda module, args, out: seen.append(out.perm))
-        pool.select.register_forward_hook(lambda module, args, out: seen.append(out.node_index))
-    hierarchy = model.states(x, EDGES)[1]
-    assert [perm.tolist() for perm in seen[::2]] == [perm.tolist() for perm in hierarchy.perms]
-    assert [perm.tolist() for perm in seen[1::2]] == [perm.tolist() for perm in hierarchy.perms]
+        pool.register_forward_hook(lambda module, args, out: seen.append((out.perm, out.x)))
+        pool.select.register_forward_hook(lambda m, args, out: seen.append((out.node_index, None)))
+    model.unpool.register_forward_hook(lambda m, args, out: rows.append((len(args[0]), len(out))))
+    hierarchy = model.states(x, edges)[1]
+    assert len(seen) == 4
+    for i, perm in enumerate(hierarchy.perms):
+        assert all(torch.equal(one, perm) for one, _ in seen[2 * i : 2 * i + 2])
+        assert seen[2 * i + 1][1].shape == (perm.numel(), 8)
+    assert rows == [(6, 12), (12, N)]
+    pooled = model.pools[0].register_forward_hook(lambda m, args, out: out._replace(x=0 * out.x))
+    changed = model(x, edges)
+    pooled.remove()
+    assert not torch.allclose(changed, model(x, edges))
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
-def test_a_select_that_makes_its_weight_before_each_call_is_heard(x):
-    model = GraphUNet(4, 8, 3, 1)
+@pytest.mark.parametrize("made", [False, True])
+def test_a_select_that_makes_its_weight_before_each_call_is_heard(x, made):
+    model = GraphUNet(4, 8, 3, 1, pool=spread, connect="induced")
+    edges = model.prepare(EDGES, num_nodes=N) if made else EDGES
     torch.nn.utils.weight_norm(model.pools[0].select, "weight")
-    before = model(x, EDGES)
+    before = model(x, edges)
     with torch.no_grad():
         model.pools[0].select.weight_v.neg_()
-    assert not torch.allclose(model(x, EDGES), before)
+    assert not torch.allclose(model(x, edges), before)
+
+
+def test_nodes_selected_before_are_scored_alone(x):
+    select, perm = GPool(4).select, torch.tensor([5, 2])
+    chosen = select(x, perm=perm)
+    assert torch.equal(chosen.node_index, perm)
+    torch.testing.assert_close(chosen.weight, select.score(x, None)[1][perm])
+    with pytest.raises(IndexError, match="'perm' must lie in"):
+        select(x, perm=torch.tensor([N]))
 
 
 def test_exchanged_parts(x):
@@ -211,10 +239,6 @@ def test_a_graph_by_the_sizes_of_its_weights(x, weight, loop):
             found = graph.absolute().propagate(x.to(dtype))
             torch.testing.assert_close(found.float(), expected)
     assert adjacency.absolute() is adjacency
-
-
-def spread(channels, ratio):
-    return GPool(channels, ratio, select="spread", connect="induced", quantiles=1)
 
 
 @pytest.mark.parametrize("conv", [SAGEConv, None, GCNConv])
