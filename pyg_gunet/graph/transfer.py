@@ -15,10 +15,11 @@ from torch import Tensor
 from torch_geometric.utils import cumsum
 
 from pyg_gunet.graph.graph import lasting, moved
-from pyg_gunet.graph.inputs import both_ways, refuse_tangent
+from pyg_gunet.graph.inputs import near, refuse_tangent
 from pyg_gunet.graph.sparse import csr
+from pyg_gunet.graph.sparse.csr import CSR
 from pyg_gunet.graph.sparse.product import check_entries, count_products, multiply
-from pyg_gunet.graph.sparse.spmm import SparseBlock, apply_map
+from pyg_gunet.graph.sparse.spmm import SparseBlock, apply_map, product
 
 TIE = 1e-6  # shares this close, relative to the largest, differ by rounding
 
@@ -32,17 +33,22 @@ class Transfer:
 
     Attributes:
         perm (Tensor): The kept nodes, [K].
-        num_nodes (int): Number of nodes of the finer level, N.
-        row, col, share (Tensor): The entries of :math:`\mathbf{P}`, by row, each once.
+        matrix (CSR): :math:`\mathbf{P}`, float32 or float64, each entry once.
     """
 
-    def __init__(
-        self, perm: Tensor, num_nodes: int, row: Tensor, col: Tensor, share: Tensor
-    ) -> None:
-        self.perm, self.num_nodes = perm, num_nodes
-        self.row, self.col, self.share = row, col, share
-        self._blocks: dict[tuple[bool, torch.dtype], SparseBlock] = {}
+    def __init__(self, perm: Tensor, matrix: CSR) -> None:
+        self.perm, self.matrix = perm, matrix
+        self._blocks: dict[torch.dtype, SparseBlock] = {}
+        self._mass: Tensor | None = None
         self._cluster: Tensor | None = None
+
+    @classmethod
+    def from_entries(
+        cls, perm: Tensor, num_nodes: int, row: Tensor, col: Tensor, share: Tensor
+    ) -> Transfer:
+        r"""From the entries of :math:`\mathbf{P}`, by row, each once."""
+        shape = (num_nodes, perm.size(0))
+        return cls(perm, CSR(csr.indptr_of(row, num_nodes), col.to(torch.int32), share, shape))
 
     @classmethod
     @torch.compiler.disable  # its rings are as many as the graph asks for
@@ -59,38 +65,44 @@ class Transfer:
         perm, size = perm.long(), perm.size(0)
         learned = edge_weight is not None and edge_weight.requires_grad and torch.is_grad_enabled()
         with torch.inference_mode(False), torch.set_grad_enabled(learned):
-            source, target = both_ways(edge_index)
-            if edge_weight is None:
-                weight = torch.ones(source.size(0), device=source.device)
-            else:
-                weight = edge_weight.abs()
-                weight = weight if weight.dtype == torch.float64 else weight.float()
-                weight = torch.cat([weight, weight])
-            proper = ((source != target) & (weight.detach() > 0)).nonzero().view(-1)
-            source, target, weight = source[proper], target[proper], weight[proper]
-            if weight.numel():  # sums of large weights overflow; powers of two change no share
-                exponent = torch.frexp(weight.detach().max()).exponent - 1
-                weight = weight / torch.exp2(exponent.to(weight.dtype))
+            source, target, weight = near(edge_index, edge_weight)
             own = torch.arange(size, device=perm.device)
-            parts = [(perm, own, weight.new_ones(size))]
             reached = torch.zeros(num_nodes, dtype=torch.bool, device=perm.device)
             reached[perm] = True
+            first = perm, own, weight.new_ones(size)
+            parts: list[Any] = [first if learned else csr.build(*first, num_nodes, size)]
             while True:
                 new = (reached[source] & ~reached[target]).nonzero().view(-1)
                 if not new.numel():
                     break
-                parts.append(
-                    _average(parts[-1], source[new], target[new], weight[new], num_nodes, size)
-                )
+                ring = source[new], target[new], weight[new], num_nodes, size
+                parts.append((_learned_average if learned else _average)(parts[-1], *ring))
                 reached[target[new]] = True
                 open_ = (~reached[target]).nonzero().view(-1)
                 source, target, weight = source[open_], target[open_], weight[open_]
+            if not learned:
+                return cls(perm, csr.union(parts))
             row, col, share = (torch.cat(column) for column in zip(*parts))
-            if not learned:  # a pass over the rows, no sort
-                by_row = csr.to_coo(csr.build(row, col, share, num_nodes, size))
-                return cls(perm, num_nodes, *by_row)
             order = torch.sort(row, stable=True).indices
-            return cls(perm, num_nodes, row[order], col[order], share[order])
+            return cls.from_entries(perm, num_nodes, row[order], col[order], share[order])
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of nodes of the finer level, N."""
+        return self.matrix.shape[0]
+
+    @property
+    def row(self) -> Tensor:
+        """The row of every entry, int64; its column is in `col`, its value in `share`."""
+        return self.matrix.row()
+
+    @property
+    def col(self) -> Tensor:
+        return self.matrix.indices.long()
+
+    @property
+    def share(self) -> Tensor:
+        return self.matrix.values
 
     @property
     def num_kept(self) -> int:
@@ -99,12 +111,32 @@ class Transfer:
 
     def prolong(self, x: Tensor) -> Tensor:
         r""":math:`\mathbf{P} \mathbf{X}`, features [K, F] of the kept nodes for all: [N, F]."""
-        return self._apply(False, x)
+        return self._apply(x, transposed=False)
+
+    def gather(self, x: Tensor) -> Tensor:
+        r""":math:`\mathbf{P}^{\top} \mathbf{X}`, [N, F] to [K, F]: sums where :meth:`restrict`
+        averages."""
+        return self._apply(x, transposed=True)
 
     def restrict(self, x: Tensor) -> Tensor:
         r""":math:`\mathbf{P}^{\top} \mathbf{X}` with rows of sum 1: every kept node averages over
         the nodes that it stands for, [N, F] to [K, F]."""
-        return self._apply(True, x)
+        # In the dtype of the shares: sums of half precision overflow before they are divided.
+        out = self.gather(x.to(torch.promote_types(x.dtype, torch.float32)))
+        return (out / self.mass.to(out.dtype).unsqueeze(-1)).to(x.dtype)
+
+    @property
+    def mass(self) -> Tensor:
+        """For how many nodes a kept one stands, itself included: the column sums, [K]."""
+        if self.share.requires_grad:
+            return self.share.new_zeros(self.num_kept).index_add(0, self.col, self.share)
+        if self._mass is None:
+            self._mass = self._weighed()
+        return self._mass
+
+    @lasting
+    def _weighed(self) -> Tensor:
+        return self.share.new_zeros(self.num_kept).index_add(0, self.matrix.indices, self.share)
 
     @property
     def cluster(self) -> Tensor:
@@ -116,49 +148,48 @@ class Transfer:
 
     @lasting
     def _heaviest(self) -> Tensor:
+        row = self.row
         most = self.share.new_zeros(self.num_nodes)
-        most = most.scatter_reduce(0, self.row, self.share, "amax")
-        best = (self.share >= (1 - TIE) * most[self.row]).nonzero().view(-1)
-        cluster = self.col.new_full((self.num_nodes,), self.num_kept)
-        cluster = cluster.scatter_reduce(0, self.row[best], self.col[best], "amin")
+        most = most.scatter_reduce(0, row, self.share, "amax")
+        best = (self.share >= (1 - TIE) * most[row]).nonzero().view(-1)
+        row, col = row[best], self.matrix.indices[best].long()
+        cluster = col.new_full((self.num_nodes,), self.num_kept)
+        cluster = cluster.scatter_reduce(0, row, col, "amin")
         return cluster.masked_fill(cluster == self.num_kept, -1)
 
     def to(self, *args: Any, **kwargs: Any) -> Transfer:
         """On another device or in another dtype, as :meth:`torch.Tensor.to`."""
-        perm, row, col = (moved(part, *args, **kwargs) for part in (self.perm, self.row, self.col))
-        return Transfer(perm, self.num_nodes, row, col, self.share.to(*args, **kwargs))
+        return Transfer(moved(self.perm, *args, **kwargs), self.matrix.to(*args, **kwargs))
 
-    def _apply(self, down: bool, x: Tensor) -> Tensor:
+    def _apply(self, x: Tensor, transposed: bool) -> Tensor:
         if self.share.requires_grad:
-            row, col, share, num_rows = self._entries(down)
-            terms = share.unsqueeze(-1) * x.index_select(0, col).to(share.dtype)
-            return terms.new_zeros((num_rows, x.size(1))).index_add(0, row, terms).to(x.dtype)
+            to, of = (self.col, self.row) if transposed else (self.row, self.col)
+            size = self.num_kept if transposed else self.num_nodes
+            terms = self.share.unsqueeze(-1) * x.index_select(0, of).to(self.share.dtype)
+            return terms.new_zeros((size, x.size(1))).index_add(0, to, terms).to(x.dtype)
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        if (down, dtype) not in self._blocks:
-            self._blocks[down, dtype] = self._block(down, dtype)
-        return apply_map(self._blocks[down, dtype], x)
-
-    def _entries(self, down: bool) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Rows, columns and values of one direction, and its number of rows."""
-        if not down:
-            return self.row, self.col, self.share, self.num_nodes
-        mass = self.share.new_zeros(self.num_kept).index_add(0, self.col, self.share)
-        # A kept node stands for itself: no mass is under 1.
-        return self.col, self.row, self.share / mass[self.col], self.num_kept
-
-    @torch.compiler.disable
-    @lasting
-    def _block(self, down: bool, dtype: torch.dtype) -> SparseBlock:
-        row, col, share, num_rows = self._entries(down)
-        num_cols = self.num_kept + self.num_nodes - num_rows
-        matrix = csr.build(row, col, share.to(dtype), num_rows, num_cols)
-        return SparseBlock(matrix, csr.transpose(matrix))
+        if dtype not in self._blocks:
+            values = self.share.detach().to(dtype)
+            self._blocks[dtype] = SparseBlock(self.matrix._replace(values=values))
+        return apply_map(self._blocks[dtype], x, transposed)
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}(num_nodes={self.num_nodes}, kept={self.num_kept})"
 
 
 def _average(
+    inner: CSR, source: Tensor, target: Tensor, weight: Tensor, num_nodes: int, size: int
+) -> CSR:
+    """The rows of the next ring, `target`, from those of the last one, `inner`."""
+    left = csr.build(target, source, weight, num_nodes)
+    products = count_products(left, inner)
+    check_entries(products, num_nodes, source.device)
+    sums = multiply(left, inner, products)
+    mass = product(sums, weight.new_ones(size, 1)).view(-1)
+    return csr.scale(sums, mass.where(mass > 0, 1.0).reciprocal(), None)
+
+
+def _learned_average(
     inner: tuple[Tensor, Tensor, Tensor],
     source: Tensor,
     target: Tensor,
@@ -166,15 +197,8 @@ def _average(
     num_nodes: int,
     size: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The rows of the next ring, `target`, from those of the last one, `inner`, by row."""
+    """The same as entries, with the gradient of the weights."""
     row, col, share = inner
-    if not weight.requires_grad:
-        left = csr.build(target, source, weight, num_nodes)
-        right = csr.build(row, col, share, num_nodes, size)
-        products = count_products(left, right)
-        check_entries(products, num_nodes, source.device)
-        row, col, share = csr.to_coo(csr.sort_columns(multiply(left, right, products)))
-        return row, col, share / share.new_zeros(num_nodes).index_add(0, row, share)[row]
     order = torch.sort(row, stable=True).indices
     pointer = cumsum(torch.bincount(row, minlength=num_nodes))
     first, count = pointer[source], pointer.diff()[source]

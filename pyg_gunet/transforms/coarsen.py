@@ -99,7 +99,7 @@ class CoarsenedData(Data):
                 perms.append(self[f"perm_{i}"])
                 row, col = self[f"transfer_index_{i}"]
                 share = self[f"transfer_share_{i}"]
-                transfers.append(Transfer(perms[-1], total[i], row, col, share))
+                transfers.append(Transfer.from_entries(perms[-1], total[i], row, col, share))
         return Hierarchy(levels, perms, list(transfers))
 
 
