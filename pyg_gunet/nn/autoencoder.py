@@ -141,9 +141,12 @@ class GraphUNetAutoEncoder(LevelModel):
             Linear(hidden, hidden, bias=False) for _ in range(depth)
         )
         self.head = MLP([hidden, hidden, in_channels], act=self.act, norm=None)
-        self.lin_in = Linear(in_channels, latent_channels, bias=False)  # the linear path
+        # The linear path: fixed maps, there and back, and what is learned beside them.
+        self.axes: Tensor
+        self.register_buffer("axes", torch.zeros(latent_channels, in_channels))
+        self.lin_in = Linear(in_channels, latent_channels, bias=False)
         self.lin_out = Linear(latent_channels, in_channels, bias=False)
-        # What the networks beside the path add is measured in these, see `calibrate`.
+        # Whatever is learned is measured in these, see `calibrate`.
         self.latent_scale: Tensor
         self.out_scale: Tensor
         self.register_buffer("latent_scale", torch.ones(latent_channels))
@@ -162,14 +165,15 @@ class GraphUNetAutoEncoder(LevelModel):
     def reset_parameters(self) -> None:
         r"""Resets all learnable parameters: the model is the interpolant again."""
         super().reset_parameters()
-        weight = torch.zeros_like(self.lin_in.weight)
+        weight = torch.zeros_like(self.axes)
         if self.latent_channels < self.in_channels:
             torch.nn.init.orthogonal_(weight)
         else:
             torch.nn.init.eye_(weight)
         with torch.no_grad():
-            self.lin_in.weight.copy_(weight)
-            self.lin_out.weight.copy_(weight.t())
+            self.axes.copy_(weight)
+            self.lin_in.weight.zero_()
+            self.lin_out.weight.zero_()
             self.latent_scale.fill_(1.0)
             self.out_scale.fill_(1.0)
             self._take(Steps())
@@ -204,8 +208,7 @@ class GraphUNetAutoEncoder(LevelModel):
         if size < self.in_channels:
             covariance = (x.double().T @ x.double()) / x.size(0)
             axes = torch.linalg.eigh(covariance).eigenvectors[:, -size:].T.to(x.dtype)
-            self.lin_in.weight.copy_(axes)
-            self.lin_out.weight.copy_(axes.T)
+            self.axes.copy_(axes)
         tried: dict[float, Steps] = {}
         for steps in STEPS if self.unpool.lift == "interpolate" else STEPS[:1]:
             self._take(steps)
@@ -247,7 +250,8 @@ class GraphUNetAutoEncoder(LevelModel):
                 x = self.step(self.down_convs[i], self.down_roots[i], x, hierarchy, i)
                 x = self.act(self.normalise(x, hierarchy, i, i))
             held = Interpolant(hierarchy, self.unpool, self.steps).fit(raw, held)
-            return self.lin_in(held) + self.latent_scale * self.lin_latent(x), hierarchy
+            learned = self.lin_in(held) + self.lin_latent(x)
+            return F.linear(held, self.axes) + self.latent_scale * learned, hierarchy
 
     def decode(self, z: Tensor, hierarchy: Hierarchy) -> Tensor:
         r"""The features of every node, [N, in_channels].
@@ -259,7 +263,8 @@ class GraphUNetAutoEncoder(LevelModel):
         """
         with outermost() as values:
             hierarchy = self._check_latent(z, hierarchy, values)
-            x_hat = Interpolant(hierarchy, self.unpool, self.steps).apply(self.lin_out(z))
+            x_hat = F.linear(z, self.axes.t()) + self.out_scale * self.lin_out(z)
+            x_hat = Interpolant(hierarchy, self.unpool, self.steps).apply(x_hat)
             return x_hat + self.out_scale * self.head(self._ascend(z, hierarchy))
 
     def forward(
