@@ -18,7 +18,7 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
-LR, HIDDEN = 1e-3, 64
+LR, HIDDEN = 5e-3, 64
 
 
 class Ours(NamedTuple):

@@ -16,7 +16,15 @@ from pyg_gunet.graph.level import Hierarchy, Level
 from pyg_gunet.nn.base import LevelModel, MakePool
 from pyg_gunet.nn.conv import explained
 from pyg_gunet.nn.interpolant import Interpolant, Steps
-from pyg_gunet.nn.parts import MakeConv, MakeNorm, Ratios, apply_norm, make_conv, make_norm
+from pyg_gunet.nn.parts import (
+    MakeConv,
+    MakeNorm,
+    Ratios,
+    apply_norm,
+    check_pair,
+    make_conv,
+    make_norm,
+)
 from pyg_gunet.validate import (
     check_batch,
     check_batch_size,
@@ -421,25 +429,3 @@ class GraphUNetAutoEncoder(LevelModel):
 
 def _read_steps(model: GraphUNetAutoEncoder, _: object) -> None:
     model.steps = Steps(*model.path_steps.tolist())
-
-
-def check_pair(x_hat: Tensor, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """A reconstruction and its target at the door of a loss, both of the nodes of `mask`."""
-    with outermost() as values:
-        check_features(x, None, values)
-        check_features(x_hat, None, values, name="x_hat")
-        if x_hat.shape != x.shape:
-            raise ValueError(
-                f"'x_hat' must have the shape of 'x', {list(x.shape)} (got {list(x_hat.shape)})"
-            )
-        if mask is None:
-            return x_hat, x
-        check_tensor(mask, "mask")
-        if mask.dtype != torch.bool or mask.shape != x.shape[:1]:
-            raise ValueError(
-                f"'mask' must be boolean of shape [{x.size(0)}] "
-                f"(got {mask.dtype} of shape {list(mask.shape)})"
-            )
-        if values and not bool(mask.any()):
-            raise ValueError("'mask' must select a node (got none)")
-    return x_hat[mask], x[mask]
