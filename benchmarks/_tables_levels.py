@@ -9,20 +9,17 @@ SETS = ("grid2d", "ring", "bunny", "airplane", "ant", "nut", "sphere")
 
 
 @block(
-    "compression",
-    ["compression.json"],
-    "python benchmarks/compression.py --seeds 1",
-    "2026-11-26", "1 seed", "0.2.0", ONE,
+    "compression", ["compression.json"],
+    "python benchmarks/compression.py --runs RUNS", "2026-11-27", "1 seed", "0.2.0", ONE,
 )  # fmt: skip
 def compression() -> str:
     found, rows = Records("compression.json"), []
     for case in found.names(0):
-        floats = found(case, "ours", "floats")
+        floats, time = found(case, "ours", "floats"), seconds(found(case, "ours", "seconds"))
         base = [found(case, s, "mse") for s in ("harmonic", "biharmonic", "spectral")]
-        values = [*base, found(case, "ours", "before"), found(case, "ours", "mse")]
-        time = seconds(found(case, "ours", "seconds"))
-        rows.append([case, f"{floats:.2f}", *bold_least(values, small), time])
-    names = ("harmonic", "biharmonic", "spectral low-pass", "ours, before training", "ours")
+        ours = [found(case, "ours", metric) for metric in ("untrained", "calibrated", "mse")]
+        rows.append([case, f"{floats:.2f}", *bold_least([*base, *ours], small), time])
+    names = ("harmonic", "biharmonic", "spectral low-pass", "ours, untrained", "calibrated", "ours")
     return table(["set", "floats per node", *names, "training"], rows)
 
 
@@ -97,21 +94,6 @@ def mesh_speed() -> str:
         ]  # fmt: skip
         rows += [[system, *cells]] if cells else []
     return table(["processor time and memory of a step", *(f"{n:,} nodes" for n in sizes)], rows)
-
-
-@block(
-    "fit", ["fit.json"],
-    "python benchmarks/compression.py --command --runs RUNS",
-    "2026-11-27", "1 seed", "0.2.0", ONE,
-)  # fmt: skip
-def fit() -> str:
-    found, rows = Records("fit.json"), []
-    for case in found.names(0):
-        base = [found(case, s, "mse") for s in ("harmonic", "biharmonic", "spectral", "ours")]
-        floats, time = found(case, "ours", "floats"), seconds(found(case, "ours", "seconds"))
-        rows.append([case, f"{floats:.2f}", *bold_least(base, small), time])
-    names = ("harmonic", "biharmonic", "spectral low-pass", "ours")
-    return table(["set", "floats per node", *names, "training"], rows)
 
 
 @block(

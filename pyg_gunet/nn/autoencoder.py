@@ -37,8 +37,8 @@ from pyg_gunet.validate import (
     outermost,
 )
 
-# What `calibrate` chooses from. Four steps fit the latent within a few per cent of the nearest one.
-STEPS = (Steps(), Steps(0, 0, 2), *(Steps(*k, 4) for k in ((2, 0), (2, 1), (4, 0), (4, 2))))
+# What `calibrate` chooses from: wider averages take more steps to fit.
+STEPS = (Steps(), Steps(0, 0, 2), Steps(2, 0, 4), Steps(4, 0, 8), Steps(4, 2, 8), Steps(6, 3, 8))
 
 
 class GraphUNetAutoEncoder(LevelModel):
@@ -201,7 +201,7 @@ class GraphUNetAutoEncoder(LevelModel):
 
         - Where `z` is narrower than the features the path's maps become the principal axes of `x`.
         - With ``lift='interpolate'`` the path averages along the edges after each prolongation, and
-          its latent is fitted to all nodes in four steps, where it was what kept nodes hold
+          its latent is fitted to all nodes in a few steps, where it was what kept nodes hold
           (:class:`~pyg_gunet.nn.interpolant.Interpolant`): so often as leaves least of `x`.
         - What the networks add is from then on measured in what the path leaves over, so that a
           first step of a usual learning rate does not lose it; where that is next to nothing, 1e-6

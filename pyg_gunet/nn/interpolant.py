@@ -16,9 +16,9 @@ from torch import Tensor
 from pyg_gunet.graph.level import Hierarchy
 from pyg_gunet.nn.pool import GUnpool
 
-# What the eigenvalues of the normal equations are taken to lie between: with averages for rows none
-# is above 1, and what lies below the other end is fitted more slowly.
-LOW, HIGH = 0.1, 1.0
+# Of the eigenvalues of the normal equations, which are at most 1 where rows are averages, the fit
+# attends to those above this over the square of its steps: so far do they reach.
+REACH = 1.6
 
 
 class Steps(NamedTuple):
@@ -70,7 +70,8 @@ class Interpolant:
         given, dtype = z.dtype, torch.promote_types(z.dtype, torch.float32)
         x, z = x.to(dtype), z.to(dtype)
         mass = self.gather(x.new_ones(x.size(0), 1)).clamp(min=torch.finfo(x.dtype).tiny)
-        middle, radius = (HIGH + LOW) / 2, (HIGH - LOW) / 2
+        low = REACH / (self.steps.fit + 1) ** 2
+        middle, radius = (1 + low) / 2, (1 - low) / 2
         rate, step = 0.0, torch.zeros_like(z)
         for _ in range(self.steps.fit):
             left = self.gather(x - self.apply(z)) / mass
