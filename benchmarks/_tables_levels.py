@@ -98,7 +98,7 @@ def mesh_speed() -> str:
 
 @block(
     "unseen", ["unseen_graphs.json", "unseen_graphs.csv", "unseen_graphs_baselines.json"],
-    "python benchmarks/unseen_graphs.py --root MESHES --seeds 1 --epochs 40 --system ours",
+    "python benchmarks/unseen_graphs.py --root MESHES --seeds 1 --epochs 20 --system ours",
     "2026-11-27", "1 seed", "0.2.0", ONE,
 )  # fmt: skip
 def unseen() -> str:

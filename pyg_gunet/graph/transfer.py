@@ -8,6 +8,7 @@ weighted by its edges; where none is, the mean of its neighbours' rows, ring by 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -22,6 +23,9 @@ from pyg_gunet.graph.sparse.product import check_entries, count_products, multip
 from pyg_gunet.graph.sparse.spmm import SparseBlock, apply_map, product
 
 TIE = 1e-6  # shares this close, relative to the largest, differ by rounding
+# Rings whose rows would have this many times the entries of their edges are not multiplied out.
+FILL = 8
+BLOCK = 1024  # rows of such a ring that are multiplied out at once
 
 
 class Transfer:
@@ -31,14 +35,19 @@ class Transfer:
     empty row. Edges count in both directions, by their absolute weights; those of weight zero do
     not. Differentiable in the features, and in the weights where they require a gradient.
 
+    Where hubs are, the rows of outer rings fill up: they are kept as averages over the ring further
+    in, never more entries than edges, and multiplied out where they are asked for alone.
+
     Attributes:
         perm (Tensor): The kept nodes, [K].
-        matrix (CSR): :math:`\mathbf{P}`, float32 or float64, each entry once.
+        inner (CSR): The rows of :math:`\mathbf{P}` up to some ring, float32 or float64, each entry
+            once.
+        outer (tuple[CSR, ...]): The averages [N, N] of each ring further out, over that before it.
     """
 
-    def __init__(self, perm: Tensor, matrix: CSR) -> None:
-        self.perm, self.matrix = perm, matrix
-        self._blocks: dict[torch.dtype, SparseBlock] = {}
+    def __init__(self, perm: Tensor, inner: CSR, outer: Sequence[CSR] = ()) -> None:
+        self.perm, self.inner, self.outer = perm, inner, tuple(outer)
+        self._rings: dict[torch.dtype, _Rings] = {}
         self._mass: Tensor | None = None
         self._cluster: Tensor | None = None
 
@@ -58,7 +67,7 @@ class Transfer:
         """Builds the prolongation from edges [2, E] and weights [E] or None (all ones).
 
         Raises:
-            MemoryError: If it would not fit, as where many nodes are far from all kept ones.
+            MemoryError: If weights learn and many nodes are far from all kept ones.
             NotImplementedError: If weights carry a forward-mode tangent, which it would lose.
         """
         refuse_tangent(edge_weight)
@@ -71,17 +80,25 @@ class Transfer:
             reached[perm] = True
             first = perm, own, weight.new_ones(size)
             parts: list[Any] = [first if learned else csr.build(*first, num_nodes, size)]
+            outer: list[CSR] = []
             while True:
                 new = (reached[source] & ~reached[target]).nonzero().view(-1)
                 if not new.numel():
                     break
-                ring = source[new], target[new], weight[new], num_nodes, size
-                parts.append((_learned_average if learned else _average)(parts[-1], *ring))
+                ring = source[new], target[new], weight[new], num_nodes
+                if learned:
+                    parts.append(_learned_average(parts[-1], *ring, size))
+                else:
+                    averages = _averages(*ring)
+                    if outer or count_products(averages, parts[-1]) > FILL * averages.nnz:
+                        outer.append(averages)
+                    else:
+                        parts.append(multiply(averages, parts[-1]))
                 reached[target[new]] = True
                 open_ = (~reached[target]).nonzero().view(-1)
                 source, target, weight = source[open_], target[open_], weight[open_]
             if not learned:
-                return cls(perm, csr.union(parts))
+                return cls(perm, csr.union(parts), outer)
             row, col, share = (torch.cat(column) for column in zip(*parts))
             order = torch.sort(row, stable=True).indices
             return cls.from_entries(perm, num_nodes, row[order], col[order], share[order])
@@ -89,11 +106,24 @@ class Transfer:
     @property
     def num_nodes(self) -> int:
         """Number of nodes of the finer level, N."""
-        return self.matrix.shape[0]
+        return self.inner.shape[0]
+
+    @property
+    def matrix(self) -> CSR:
+        r""":math:`\mathbf{P}`, multiplied out.
+
+        Raises:
+            MemoryError: If it would not fit.
+        """
+        parts = [self.inner]
+        for ring in self.outer:
+            check_entries(count_products(ring, parts[-1]), self.num_nodes, self.perm.device)
+            parts.append(multiply(ring, parts[-1]))
+        return csr.union(parts) if self.outer else self.inner
 
     @property
     def row(self) -> Tensor:
-        """The row of every entry, int64; its column is in `col`, its value in `share`."""
+        """The row of every entry of :attr:`matrix`, int64; beside it `col` and `share`."""
         return self.matrix.row()
 
     @property
@@ -103,6 +133,11 @@ class Transfer:
     @property
     def share(self) -> Tensor:
         return self.matrix.values
+
+    @property
+    def learned(self) -> bool:
+        """Whether the shares carry a gradient."""
+        return self.inner.values.requires_grad
 
     @property
     def num_kept(self) -> int:
@@ -128,15 +163,15 @@ class Transfer:
     @property
     def mass(self) -> Tensor:
         """For how many nodes a kept one stands, itself included: the column sums, [K]."""
-        if self.share.requires_grad:
-            return self.share.new_zeros(self.num_kept).index_add(0, self.col, self.share)
+        if self.learned:
+            return self.gather(self.inner.values.new_ones(self.num_nodes, 1)).view(-1)
         if self._mass is None:
             self._mass = self._weighed()
         return self._mass
 
     @lasting
     def _weighed(self) -> Tensor:
-        return self.share.new_zeros(self.num_kept).index_add(0, self.matrix.indices, self.share)
+        return self.gather(self.inner.values.new_ones(self.num_nodes, 1)).view(-1)
 
     @property
     def cluster(self) -> Tensor:
@@ -148,45 +183,73 @@ class Transfer:
 
     @lasting
     def _heaviest(self) -> Tensor:
-        row = self.row
-        most = self.share.new_zeros(self.num_nodes)
-        most = most.scatter_reduce(0, row, self.share, "amax")
-        best = (self.share >= (1 - TIE) * most[row]).nonzero().view(-1)
-        row, col = row[best], self.matrix.indices[best].long()
-        cluster = col.new_full((self.num_nodes,), self.num_kept)
-        cluster = cluster.scatter_reduce(0, row, col, "amin")
-        return cluster.masked_fill(cluster == self.num_kept, -1)
+        cluster = _heaviest_of(self.inner)
+        for i, ring in enumerate(self.outer):
+            # Multiplied out by blocks of rows, of which one column each is kept.
+            rows = ring.lengths.nonzero().view(-1)
+            for block in rows.split(BLOCK):
+                product_ = csr.rows_of(ring, block)
+                for inner in (*reversed(self.outer[:i]), self.inner):
+                    product_ = multiply(product_, inner)
+                cluster[block] = _heaviest_of(product_)
+        return cluster
 
     def to(self, *args: Any, **kwargs: Any) -> Transfer:
         """On another device or in another dtype, as :meth:`torch.Tensor.to`."""
-        return Transfer(moved(self.perm, *args, **kwargs), self.matrix.to(*args, **kwargs))
+        perm = moved(self.perm, *args, **kwargs)
+        inner, *outer = (part.to(*args, **kwargs) for part in (self.inner, *self.outer))
+        return Transfer(perm, inner, outer)
 
     def _apply(self, x: Tensor, transposed: bool) -> Tensor:
-        if self.share.requires_grad:
+        if self.learned:
             to, of = (self.col, self.row) if transposed else (self.row, self.col)
             size = self.num_kept if transposed else self.num_nodes
             terms = self.share.unsqueeze(-1) * x.index_select(0, of).to(self.share.dtype)
             return terms.new_zeros((size, x.size(1))).index_add(0, to, terms).to(x.dtype)
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        if dtype not in self._blocks:
-            values = self.share.detach().to(dtype)
-            self._blocks[dtype] = SparseBlock(self.matrix._replace(values=values))
-        return apply_map(self._blocks[dtype], x, transposed)
+        if dtype not in self._rings:
+            self._rings[dtype] = _Rings([p.to(dtype) for p in (self.inner, *self.outer)])
+        return apply_map(self._rings[dtype], x, transposed)
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}(num_nodes={self.num_nodes}, kept={self.num_kept})"
 
 
-def _average(
-    inner: CSR, source: Tensor, target: Tensor, weight: Tensor, num_nodes: int, size: int
-) -> CSR:
-    """The rows of the next ring, `target`, from those of the last one, `inner`."""
-    left = csr.build(target, source, weight, num_nodes)
-    products = count_products(left, inner)
-    check_entries(products, num_nodes, source.device)
-    sums = multiply(left, inner, products)
-    mass = product(sums, weight.new_ones(size, 1)).view(-1)
-    return csr.scale(sums, mass.where(mass > 0, 1.0).reciprocal(), None)
+class _Rings:
+    """The prolongation as a map: the inner rows, then ring by ring."""
+
+    def __init__(self, parts: list[CSR]) -> None:
+        self.dtype = parts[0].values.dtype
+        self.inner, *self.outer = map(SparseBlock, parts)
+
+    def apply(self, x: Tensor, transposed: bool) -> Tensor:
+        out = x.to(self.dtype)
+        if transposed:
+            for ring in reversed(self.outer):
+                out = out + ring.matmul(out, True)
+            return self.inner.matmul(out, True).to(x.dtype)
+        out = self.inner.matmul(out)
+        for ring in self.outer:
+            out = out + ring.matmul(out)
+        return out.to(x.dtype)
+
+
+def _heaviest_of(matrix: CSR) -> Tensor:
+    """For every row the column of its largest entry, the first among equals; -1 where it is
+    empty."""
+    row, col, share = csr.to_coo(matrix)
+    most = share.new_zeros(matrix.shape[0]).scatter_reduce(0, row, share, "amax")
+    best = (share >= (1 - TIE) * most[row]).nonzero().view(-1)
+    none = matrix.shape[1]
+    found = col.new_full((matrix.shape[0],), none).scatter_reduce(0, row[best], col[best], "amin")
+    return found.masked_fill(found == none, -1)
+
+
+def _averages(source: Tensor, target: Tensor, weight: Tensor, num_nodes: int) -> CSR:
+    """Means over the sources, by weight, for every target: [N, N]."""
+    matrix = csr.build(target, source, weight, num_nodes)
+    mass = product(matrix, weight.new_ones(num_nodes, 1)).view(-1)
+    return csr.scale(matrix, mass.where(mass > 0, 1.0).reciprocal(), None)
 
 
 def _learned_average(
