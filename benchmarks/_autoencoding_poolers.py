@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 # "fixed" lets the graph alone choose (quantiles=1); "propagate" is that with
-# GUnpool("propagate").
-OURS = ("gpool-topk", "gpool-spread", "gpool-spread-fixed", "gpool-spread-propagate")
+# GUnpool("propagate"), "words" with restriction, contracted edges and prolongation.
+OURS = ("gpool-topk", "gpool-spread", "gpool-spread-fixed", "gpool-spread-propagate", "gpool-words")
 SPARSE_PEERS = ("pyg-topk", "pyg-sag", "random", "ndp", "kmis", "graclus")
 DENSE_PEERS = ("mincut", "diffpool", "lapool", "nmf")
 METHODS = ("mean", *SPARSE_PEERS, *DENSE_PEERS, *OURS, "none")
@@ -74,6 +74,32 @@ class Place(torch.nn.Module):
         kept = Adjacency(edge_index, weight.detach(), None, perm.numel())
         wide = adjacency.edge_index if self.unpool.lift != "zero" else None
         return Pooled(out, kept, lambda h: self.unpool(h, perm, size, wide), 0.0, perm)
+
+
+class Words(torch.nn.Module):
+    """GPool by all four words on a level that hangs on the graph alone, and so is made once."""
+
+    def __init__(self, channels: int, ratio: float) -> None:
+        super().__init__()
+        from pyg_gunet import GPool
+
+        words = {"select": "spread", "reduce": "mean", "connect": "contract"}
+        self.layer = GPool(channels, ratio, quantiles=1, **words)
+        self.made: tuple[Tensor, Any, Adjacency, Tensor] | None = None
+
+    def forward(self, x: Tensor, adjacency: Adjacency) -> Pooled:
+        from pyg_gunet import prolongation
+
+        edge_index, weight, size = adjacency.edge_index, adjacency.weight, x.size(0)
+        assert edge_index is not None
+        if self.made is None or self.made[0] is not edge_index:
+            with torch.no_grad():
+                _, below, weights, _, perm, _ = self.layer(x, edge_index, weight)
+                transfer = prolongation(perm, edge_index, size, weight)
+            self.made = edge_index, transfer, Adjacency(below, weights, None, perm.numel()), perm
+        _, transfer, kept, perm = self.made
+        out = self.layer.gated(x, perm, self.layer.score(x, perm, None), transfer)
+        return Pooled(out, kept, transfer.prolong, 0.0, perm)
 
 
 class Peer(torch.nn.Module):
@@ -159,6 +185,8 @@ class Repeated(torch.nn.Module):
 
 
 def make(method: str, channels: int, keep: int, ratio: float, last: bool) -> torch.nn.Module:
+    if method == "gpool-words":
+        return Words(channels, ratio)
     if method in ("pyg-topk", "pyg-sag", "random", *OURS):
         return Place(method, channels, keep, ratio, last)
     if method == "ndp":

@@ -123,21 +123,21 @@ def step(model: torch.nn.Module, optimizer, task: Task, batch) -> float:  # noqa
 
 
 def train(run: dict[str, Any]) -> dict[str, Any]:
-    start = time.perf_counter()
+    start = time.process_time()
     data = load(run, tuple(run["train"]), run["meshes"], 0)
-    prepare = (time.perf_counter() - start) / len(data)
+    prepare = (time.process_time() - start) / len(data)
     task = Task(run["problem"], data)
     model, width = make(run, task.inputs)
     optimizer = torch.optim.Adam(model.parameters(), LR)
     loader = DataLoader(data, run["batch"], shuffle=True)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, run["epochs"] * len(loader))
-    start, epochs = time.perf_counter(), []
+    start, epochs = time.process_time(), []
     for _ in range(run["epochs"]):
         losses = []
         for batch in loader:
             losses.append(step(model, optimizer, task, batch))
             rate.step()
-        epochs.append(time.perf_counter() - start - sum(epochs))
+        epochs.append(time.process_time() - start - sum(epochs))
         loss = statistics.mean(losses)
         print(f"epoch {len(epochs)}: {loss:.5f}, {epochs[-1]:.1f} s", file=sys.stderr, flush=True)
     out = {
@@ -171,13 +171,13 @@ def measure(run: dict[str, Any]) -> dict[str, Any]:
     seconds: list[float] = []
     with PeakMemory() as memory:
         for _ in range(run["repeats"] + 1):
-            start = time.perf_counter()
+            start = time.process_time()
             step(model, optimizer, task, batch)
-            seconds.append(time.perf_counter() - start)
+            seconds.append(time.process_time() - start)
     with torch.no_grad():
-        start = time.perf_counter()
+        start = time.process_time()
         model(batch)
-        forward = time.perf_counter() - start
+        forward = time.process_time() - start
     return {
         "width": width,
         "parameters": parameters(model),

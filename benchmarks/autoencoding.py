@@ -46,7 +46,7 @@ FIELDS = (
     "nodes",
     "kept",
 )
-SPREAD = ("gpool-spread", "gpool-spread-fixed", "gpool-spread-propagate")
+SPREAD = ("gpool-spread", "gpool-spread-fixed", "gpool-spread-propagate", "gpool-words")
 FIRST = ("mean", "pyg-topk", *SPREAD, "kmis", "ndp", "mincut", "none")
 DEEP = ("pyg-topk", *SPREAD, "kmis", "ndp", "mincut")
 CASES = {

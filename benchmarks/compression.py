@@ -1,21 +1,23 @@
-"""One graph's features through a small latent: the default auto-encoder against classical sampling.
+"""One graph through a small latent: ``pyg-gunet fit`` as it is against classical sampling.
 
 A kept node of the baselines stores its raw features, `spread` picks it; harmonic and biharmonic
 interpolation fill in the rest, and the spectral low-pass keeps the lowest eigenvectors of the
-Laplacian, all at the floats of ours. Ours: two poolings to a latent as wide as the features,
-features less their mean over one deviation, `calibrate`, full-batch Adam at 0.01 with a cosine on
-levels that are prepared once; its kept nodes and weights are not counted, as theirs are not.
-`before` is the error before the first step.
+Laplacian, all at the floats of ours; its kept nodes and weights are not counted, as theirs are not.
+`untrained` is the error of the auto-encoder before anything, `calibrated` that of its linear path
+once it is fitted, `mse` that of the command after training.
 
-    python benchmarks/compression.py [--name bunny] [--seeds 3] --json results/compression.json
+The command writes its run below `--runs`; a run that lies there already is read, not made again.
+
+    python benchmarks/compression.py [--name bunny] --runs RUNS --json results/compression.json
     python benchmarks/compression.py --quick
 """
 
 from __future__ import annotations
 
 import json
-import statistics
-import time
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,69 +27,61 @@ from _interpolation import errors
 
 from pyg_gunet import GraphUNetAutoEncoder, load
 
-# Floats per node over features per node: the share of nodes that is kept.
-SETS = {"bunny": 1 / 3, "airfoil": 0.375, "minnesota": 0.375, "logo": 0.375}
-STEPS = 2_000
+SETS = ("bunny", "airfoil", "minnesota", "logo")
 
 
-def train(name: str, seed: int, steps: int) -> dict[str, float]:
-    """The error before and after training, the floats per node and the seconds."""
-    data = load(name)[0]
+def measure(name: str, runs: Path, quick: bool) -> dict[str, dict[str, float]]:
+    """The figures of every system on a set."""
+    found = runs / f"{name}-autoencode" / "metrics.json"
+    if not found.exists():
+        command = [sys.executable, "-m", "pyg_gunet.cli", "fit", "--dataset", name]
+        command += ["--out", str(found.parent), *(["--epochs", "20"] if quick else [])]
+        subprocess.run(command, check=True)
+    told, data = json.loads(found.read_text()), load(name)[0]
+    floats = told["latent_floats_per_node"]
+    base = errors(data.x, floats, data.edge_index, data.get("edge_weight"))
+    ours = {"floats": floats, **path(data, told["settings"]["model"])}
+    ours |= {"mse": told["mse"], "seconds": told["seconds"]}
+    return {**{system: {"mse": value} for system, value in base.items()}, "ours": ours}
+
+
+def path(data: Any, options: dict[str, Any]) -> dict[str, float]:
+    """The errors of the auto-encoder that the command trains, before it does."""
     mean = data.x.mean(0)
     scale = (data.x - mean).square().mean().sqrt()
     x = (data.x - mean) / scale
-    torch.manual_seed(seed)
-    ratio = SETS[name] ** 0.5
-    model = GraphUNetAutoEncoder(x.size(1), 64, x.size(1), depth=2, pool_ratios=ratio)
+    depth, ratio = options["depth"], options["pool_ratios"]
+    model = GraphUNetAutoEncoder(x.size(1), 64, x.size(1), depth, ratio)
     levels = model.prepare(data.edge_index, data.get("edge_weight"), num_nodes=data.num_nodes)
-    before = model.calibrate(x, levels) * float(scale) ** 2
-    optimizer = torch.optim.Adam(model.parameters(), 0.01)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    start = time.perf_counter()
-    for _ in range(steps):
-        optimizer.zero_grad()
-        model.loss(model(x, levels), x).backward()
-        optimizer.step()
-        schedule.step()
-    seconds = time.perf_counter() - start
     with torch.no_grad():
-        z, hierarchy = model.encode(x, levels)
-        left = model.decode(z, hierarchy) * scale + mean - data.x
-    mse = float(left.double().square().mean())
-    return {"before": before, "mse": mse, "floats": z.numel() / x.size(0), "seconds": seconds}
+        untrained = float((model(x, levels) - x).square().mean() * scale**2)
+    return {
+        "untrained": untrained,
+        "calibrated": model.calibrate(x, levels) * float(scale) ** 2,
+    }
 
 
 def main() -> None:
-    args = parser(__doc__ or "").parse_args()
-    steps, seeds = (20, 1) if args.quick else (STEPS, args.seeds or 3)
-    names = [args.name] if args.name else ["logo"] if args.quick else list(SETS)
+    p = parser(__doc__ or "")
+    p.add_argument("--runs", type=Path, help="where the command writes (default: nowhere to stay)")
+    args = p.parse_args()
     kept: list[dict[str, Any]] = []
     if args.json and Path(args.json).exists():
         kept = json.loads(Path(args.json).read_text())
     rows = []
-    for name in names:
-        runs = [train(name, seed, steps) for seed in range(seeds)]
-        data = load(name)[0]
-        floats = runs[0]["floats"]
-        base = errors(data.x, floats, data.edge_index, data.get("edge_weight"))
-        new = [record("compression", name, system, "mse", value) for system, value in base.items()]
-        for key in runs[0]:
-            values = [run[key] for run in runs]
-            spread = statistics.stdev(values) if seeds > 1 else None
-            mean = statistics.mean(values)
-            new.append(record("compression", name, "ours", key, mean, spread, seeds))
-        kept = [one for one in kept if one["case"] != name] + new
-        write_json(args.json, kept)
-        ours = {one["metric"]: one for one in new if one["system"] == "ours"}
-        error = ours["mse"]["std"] or 0.0
-        rows.append(
-            [name, f"{ours['floats']['value']:.3f}", *(f"{value:.2e}" for value in base.values()),
-             f"{ours['before']['value']:.2e}", f"{ours['mse']['value']:.2e} +- {error:.0e}",
-             f"{ours['seconds']['value']:.0f}"]
-        )  # fmt: skip
-        print(f"{name}: done", flush=True)
-    heads = ["set", "floats per node", *base, "ours, before", "ours", "seconds"]
-    print(table(heads, rows))
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in [args.name] if args.name else ["logo"] if args.quick else SETS:
+            found = measure(name, args.runs or Path(scratch), args.quick)
+            new = [
+                record("compression", name, system, metric, value)
+                for system, figures in found.items()
+                for metric, value in figures.items()
+            ]
+            kept = [one for one in kept if one["case"] != name] + new
+            write_json(args.json, kept)
+            rows.append([name, *(f"{one['value']:.3g}" for one in new)])
+            heads = [f"{one['system']}, {one['metric']}" for one in new]
+    print(table(["set", *heads], rows))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ Cases: unet (against PyG's GraphUNet), gcn (against PyG's plain GCN of 7 layers)
 growth (memory over 300 steps), products (the size of ogbn-products). "prepared" systems get what
 `model.prepare` made once, whose seconds are a row of their own: with `contract`, whose levels hang
 on the graph alone here, all levels. Without --name all of them run; a case's figures replace those
-of an earlier run in the same file. --json also writes the figures as CSV and a plot beside it.
+of an earlier run in the same file, with --system those of that system. On one thread times are the
+processor's. --json also writes the figures as CSV and a plot beside it.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def case_unet(args: argparse.Namespace) -> list[dict[str, Any]]:
 def case_gcn(args: argparse.Namespace) -> list[dict[str, Any]]:
     size = "cora" if args.quick else "arxiv"
     outs, result = {}, []
-    for system in GCN_SYSTEMS:
+    for system in [args.system] if args.system else GCN_SYSTEMS:
         repeats = 2 if system == "GCN edge_index" else args.seeds or 5
         outs[system] = child(system, *SIZES[size], args, repeats=repeats)
         result += records_of(f"gcn {size}", system, outs[system])
@@ -98,7 +99,7 @@ def case_gcn(args: argparse.Namespace) -> list[dict[str, Any]]:
             for variant in ("bf16", "compile"):
                 out = child(system, *SIZES[size], args, repeats=repeats, variant=variant)
                 result += records_of(f"gcn {size}", f"{system} {variant}", out)
-    return result + ratios(f"gcn {size}", outs, "walk")
+    return result + (ratios(f"gcn {size}", outs, "walk") if "walk" in outs else [])
 
 
 def sparse_products(model: GraphUNet, x: Tensor, walks: Walk) -> float:
@@ -157,14 +158,14 @@ def case_floor(args: argparse.Namespace) -> list[dict[str, Any]]:
 def case_slope(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Step time over edges, beside the bare product of the same graph: with random edges a product
     leaves the caches as the graph grows, and that shows in both slopes."""
-    edges = SLOPE_EDGES[:2] if args.quick else SLOPE_EDGES
+    edges = SLOPE_EDGES[:2] if args.quick else [e for e in SLOPE_EDGES if e <= args.largest]
     points: dict[str, list[tuple[float, float]]] = {}
     result = []
     for e in edges:
         n = int(e / EDGES_PER_NODE)
         repeats = (args.seeds or 5) if e <= 1_000_000 else 2 if e <= 10_000_000 else 1
-        for system in ("walk", "contract prepared"):
-            for variant in PAGES[:1] if args.quick else PAGES:
+        for system in [args.system] if args.system else ("walk", "contract prepared"):
+            for variant in PAGES[:1] if args.quick or args.system else PAGES:
                 out = child(system, n, e, args, hidden=32, repeats=repeats, variant=variant)
                 name = system if variant == PAGES[0] else f"{system}, {variant}"
                 result += records_of(f"slope {e}", name, out)
@@ -221,7 +222,9 @@ def main() -> None:
     p = parser(__doc__ or "")
     p.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     p.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    for name, kind in (("system", str), ("variant", str), ("nodes", int), ("edges", int)):
+    p.add_argument("--system", help="of gcn and slope this one alone, beside what is there")
+    p.add_argument("--largest", type=int, default=SLOPE_EDGES[-1], help="edges, of slope")
+    for name, kind in (("variant", str), ("nodes", int), ("edges", int)):
         p.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)
     for name, kind in (("hidden", int), ("repeats", int), ("limit", int)):
         p.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)
@@ -236,7 +239,13 @@ def main() -> None:
         if name not in CASES:
             p.error(f"'--name' must be one of {', '.join(CASES)} (got {name!r})")
         new = CASES[name](args)
-        kept = [r for r in kept if r["case"].split()[0] != name] + new
+        made = {(r["case"], r["system"]) for r in new}
+        kept = [
+            r
+            for r in kept
+            if (r["case"], r["system"]) not in made
+            and (args.system or r["case"].split()[0] != name)
+        ] + new
         write_json(args.json, kept)
         rows = [
             [r["case"], r["system"], r["metric"], _short(r["value"]), r["n"] or ""] for r in new

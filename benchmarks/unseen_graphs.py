@@ -6,8 +6,8 @@ has 1, 0.5 or 0.25 floats per node: a pooling keeps as many nodes as have room f
 features. Harmonic and biharmonic interpolation and the spectral low-pass (:mod:`_interpolation`)
 get as many floats; the variance is what no floats leave. Bi-stride and NDP pooling keep about a
 half each time: their floats come from the width of the latent, and are printed. All systems have
-the parameters of a U-Net of width 64 (10%), Adam at 1e-3 with a cosine; ``untrained`` is the error
-before training.
+the parameters of a U-Net of width 64 (10%), Adam at 5e-3 with a cosine; ``untrained`` is the error
+before training, ``calibrated`` that after our `calibrate` on the training graphs.
 
 Every run is a line of the CSV file and is not repeated: start again to resume.
 
@@ -43,6 +43,7 @@ FIELDS = (
     "epochs",
     "per_node",
     "untrained",
+    "calibrated",
     "train_mse",
     "mse",
     "epoch_seconds",
@@ -90,7 +91,7 @@ def report(rows: list[dict[str, str]], simple: dict[str, dict[float, dict[str, f
                     cells.append("")
                     continue
                 at = f"{case}, {floats:g} floats per node"
-                for metric in ("mse", "untrained", "per_node"):
+                for metric in ("mse", "untrained", "calibrated", "per_node"):
                     values = [float(row[metric]) for row in here]
                     std = statistics.stdev(values) if len(values) > 1 else None
                     mean = statistics.mean(values)

@@ -49,7 +49,7 @@ def prolongation(
     Raises:
         IndexError: If an index of `edge_index` or `perm` is out of range.
         ValueError: If shapes do not fit.
-        MemoryError: If it would not fit, as where many nodes are far from all kept ones.
+        MemoryError: If weights learn and many nodes are far from all kept ones.
 
     Example:
         >>> path = torch.tensor([[0, 1, 2, 3], [1, 2, 3, 4]])

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from pyg_gunet.graph.inputs import near
+from pyg_gunet.graph.sparse import csr
+from pyg_gunet.graph.sparse.spmm import SparseBlock, apply_map
+
 if TYPE_CHECKING:
     from pyg_gunet.graph.transfer import Transfer
 
@@ -47,6 +51,7 @@ class Graph(ABC):
     """
 
     num_nodes: int
+    _half: SparseBlock | None = None
 
     @abstractmethod
     def convolve(self, conv: Callable[..., Tensor], x: Tensor) -> Tensor:
@@ -83,6 +88,30 @@ class Graph(ABC):
     def cover_edges(self) -> tuple[Tensor, Tensor | None]:
         """Edges and weights by which selection and transfers judge which nodes are near."""
         return self.edges()
+
+    def smoothed(self, x: Tensor, steps: int, transposed: bool = False) -> Tensor:
+        r"""Features [N, F] after so many times half of every row and half the mean of its
+        neighbours' rows, by :meth:`cover_edges`: :math:`(\mathbf{I} + \mathbf{D}^{-1} \mathbf{A})
+        / 2`, or its transpose; differentiable in `x` alone. A node without edges keeps its row."""
+        for _ in range(steps):
+            if self._half is None or (x.dtype == torch.float64) != (
+                self._half.dtype == torch.float64
+            ):
+                self._half = self._averaging(x.dtype)
+            x = apply_map(self._half, x, transposed)
+        return x
+
+    @torch.compiler.disable
+    def _averaging(self, dtype: torch.dtype) -> SparseBlock:
+        with torch.inference_mode(False), torch.no_grad():
+            source, target, weight = near(*self.cover_edges())
+            weight = weight.to(torch.float64 if dtype == torch.float64 else torch.float32)
+            total = weight.new_zeros(self.num_nodes).index_add_(0, target, weight)
+            own = torch.arange(self.num_nodes, device=target.device)
+            alone = total.where(total > 0, 1.0)  # as much as all neighbours together
+            row, col = torch.cat([target, own]), torch.cat([source, own])
+            matrix = csr.build(row, col, torch.cat([weight, alone]), self.num_nodes)
+            return SparseBlock(csr.scale(matrix, 1 / (total + alone), None))
 
 
 def lasting(make: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,6 +8,7 @@ weighted by its edges; where none is, the mean of its neighbours' rows, ring by 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,12 +16,16 @@ from torch import Tensor
 from torch_geometric.utils import cumsum
 
 from pyg_gunet.graph.graph import lasting, moved
-from pyg_gunet.graph.inputs import both_ways, refuse_tangent
+from pyg_gunet.graph.inputs import near, refuse_tangent
 from pyg_gunet.graph.sparse import csr
+from pyg_gunet.graph.sparse.csr import CSR
 from pyg_gunet.graph.sparse.product import check_entries, count_products, multiply
-from pyg_gunet.graph.sparse.spmm import SparseBlock, apply_map
+from pyg_gunet.graph.sparse.spmm import SparseBlock, apply_map, product
 
 TIE = 1e-6  # shares this close, relative to the largest, differ by rounding
+# Rings whose rows would have this many times the entries of their edges are not multiplied out.
+FILL = 8
+BLOCK = 1024  # rows of such a ring that are multiplied out at once
 
 
 class Transfer:
@@ -30,19 +35,29 @@ class Transfer:
     empty row. Edges count in both directions, by their absolute weights; those of weight zero do
     not. Differentiable in the features, and in the weights where they require a gradient.
 
+    Where hubs are, the rows of outer rings fill up: they are kept as averages over the ring further
+    in, never more entries than edges, and multiplied out where they are asked for alone.
+
     Attributes:
         perm (Tensor): The kept nodes, [K].
-        num_nodes (int): Number of nodes of the finer level, N.
-        row, col, share (Tensor): The entries of :math:`\mathbf{P}`, by row, each once.
+        inner (CSR): The rows of :math:`\mathbf{P}` up to some ring, float32 or float64, each entry
+            once.
+        outer (tuple[CSR, ...]): The averages [N, N] of each ring further out, over that before it.
     """
 
-    def __init__(
-        self, perm: Tensor, num_nodes: int, row: Tensor, col: Tensor, share: Tensor
-    ) -> None:
-        self.perm, self.num_nodes = perm, num_nodes
-        self.row, self.col, self.share = row, col, share
-        self._blocks: dict[tuple[bool, torch.dtype], SparseBlock] = {}
+    def __init__(self, perm: Tensor, inner: CSR, outer: Sequence[CSR] = ()) -> None:
+        self.perm, self.inner, self.outer = perm, inner, tuple(outer)
+        self._rings: dict[torch.dtype, _Rings] = {}
+        self._mass: Tensor | None = None
         self._cluster: Tensor | None = None
+
+    @classmethod
+    def from_entries(
+        cls, perm: Tensor, num_nodes: int, row: Tensor, col: Tensor, share: Tensor
+    ) -> Transfer:
+        r"""From the entries of :math:`\mathbf{P}`, by row, each once."""
+        shape = (num_nodes, perm.size(0))
+        return cls(perm, CSR(csr.indptr_of(row, num_nodes), col.to(torch.int32), share, shape))
 
     @classmethod
     @torch.compiler.disable  # its rings are as many as the graph asks for
@@ -52,45 +67,77 @@ class Transfer:
         """Builds the prolongation from edges [2, E] and weights [E] or None (all ones).
 
         Raises:
-            MemoryError: If it would not fit, as where many nodes are far from all kept ones.
+            MemoryError: If weights learn and many nodes are far from all kept ones.
             NotImplementedError: If weights carry a forward-mode tangent, which it would lose.
         """
         refuse_tangent(edge_weight)
         perm, size = perm.long(), perm.size(0)
         learned = edge_weight is not None and edge_weight.requires_grad and torch.is_grad_enabled()
         with torch.inference_mode(False), torch.set_grad_enabled(learned):
-            source, target = both_ways(edge_index)
-            if edge_weight is None:
-                weight = torch.ones(source.size(0), device=source.device)
-            else:
-                weight = edge_weight.abs()
-                weight = weight if weight.dtype == torch.float64 else weight.float()
-                weight = torch.cat([weight, weight])
-            proper = ((source != target) & (weight.detach() > 0)).nonzero().view(-1)
-            source, target, weight = source[proper], target[proper], weight[proper]
-            if weight.numel():  # sums of large weights overflow; powers of two change no share
-                exponent = torch.frexp(weight.detach().max()).exponent - 1
-                weight = weight / torch.exp2(exponent.to(weight.dtype))
+            source, target, weight = near(edge_index, edge_weight)
             own = torch.arange(size, device=perm.device)
-            parts = [(perm, own, weight.new_ones(size))]
             reached = torch.zeros(num_nodes, dtype=torch.bool, device=perm.device)
             reached[perm] = True
+            first = perm, own, weight.new_ones(size)
+            parts: list[Any] = [first if learned else csr.build(*first, num_nodes, size)]
+            outer: list[CSR] = []
             while True:
                 new = (reached[source] & ~reached[target]).nonzero().view(-1)
                 if not new.numel():
                     break
-                parts.append(
-                    _average(parts[-1], source[new], target[new], weight[new], num_nodes, size)
-                )
+                ring = source[new], target[new], weight[new], num_nodes
+                if learned:
+                    parts.append(_learned_average(parts[-1], *ring, size))
+                else:
+                    averages = _averages(*ring)
+                    if outer or count_products(averages, parts[-1]) > FILL * averages.nnz:
+                        outer.append(averages)
+                    else:
+                        parts.append(multiply(averages, parts[-1]))
                 reached[target[new]] = True
                 open_ = (~reached[target]).nonzero().view(-1)
                 source, target, weight = source[open_], target[open_], weight[open_]
+            if not learned:
+                return cls(perm, csr.union(parts), outer)
             row, col, share = (torch.cat(column) for column in zip(*parts))
-            if not learned:  # a pass over the rows, no sort
-                by_row = csr.to_coo(csr.build(row, col, share, num_nodes, size))
-                return cls(perm, num_nodes, *by_row)
             order = torch.sort(row, stable=True).indices
-            return cls(perm, num_nodes, row[order], col[order], share[order])
+            return cls.from_entries(perm, num_nodes, row[order], col[order], share[order])
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of nodes of the finer level, N."""
+        return self.inner.shape[0]
+
+    @property
+    def matrix(self) -> CSR:
+        r""":math:`\mathbf{P}`, multiplied out.
+
+        Raises:
+            MemoryError: If it would not fit.
+        """
+        parts = [self.inner]
+        for ring in self.outer:
+            check_entries(count_products(ring, parts[-1]), self.num_nodes, self.perm.device)
+            parts.append(multiply(ring, parts[-1]))
+        return csr.union(parts) if self.outer else self.inner
+
+    @property
+    def row(self) -> Tensor:
+        """The row of every entry of :attr:`matrix`, int64; beside it `col` and `share`."""
+        return self.matrix.row()
+
+    @property
+    def col(self) -> Tensor:
+        return self.matrix.indices.long()
+
+    @property
+    def share(self) -> Tensor:
+        return self.matrix.values
+
+    @property
+    def learned(self) -> bool:
+        """Whether the shares carry a gradient."""
+        return self.inner.values.requires_grad
 
     @property
     def num_kept(self) -> int:
@@ -99,12 +146,32 @@ class Transfer:
 
     def prolong(self, x: Tensor) -> Tensor:
         r""":math:`\mathbf{P} \mathbf{X}`, features [K, F] of the kept nodes for all: [N, F]."""
-        return self._apply(False, x)
+        return self._apply(x, transposed=False)
+
+    def gather(self, x: Tensor) -> Tensor:
+        r""":math:`\mathbf{P}^{\top} \mathbf{X}`, [N, F] to [K, F]: sums where :meth:`restrict`
+        averages."""
+        return self._apply(x, transposed=True)
 
     def restrict(self, x: Tensor) -> Tensor:
         r""":math:`\mathbf{P}^{\top} \mathbf{X}` with rows of sum 1: every kept node averages over
         the nodes that it stands for, [N, F] to [K, F]."""
-        return self._apply(True, x)
+        # In the dtype of the shares: sums of half precision overflow before they are divided.
+        out = self.gather(x.to(torch.promote_types(x.dtype, torch.float32)))
+        return (out / self.mass.to(out.dtype).unsqueeze(-1)).to(x.dtype)
+
+    @property
+    def mass(self) -> Tensor:
+        """For how many nodes a kept one stands, itself included: the column sums, [K]."""
+        if self.learned:
+            return self.gather(self.inner.values.new_ones(self.num_nodes, 1)).view(-1)
+        if self._mass is None:
+            self._mass = self._weighed()
+        return self._mass
+
+    @lasting
+    def _weighed(self) -> Tensor:
+        return self.gather(self.inner.values.new_ones(self.num_nodes, 1)).view(-1)
 
     @property
     def cluster(self) -> Tensor:
@@ -116,49 +183,76 @@ class Transfer:
 
     @lasting
     def _heaviest(self) -> Tensor:
-        most = self.share.new_zeros(self.num_nodes)
-        most = most.scatter_reduce(0, self.row, self.share, "amax")
-        best = (self.share >= (1 - TIE) * most[self.row]).nonzero().view(-1)
-        cluster = self.col.new_full((self.num_nodes,), self.num_kept)
-        cluster = cluster.scatter_reduce(0, self.row[best], self.col[best], "amin")
-        return cluster.masked_fill(cluster == self.num_kept, -1)
+        cluster = _heaviest_of(self.inner)
+        for i, ring in enumerate(self.outer):
+            # Multiplied out by blocks of rows, of which one column each is kept.
+            rows = ring.lengths.nonzero().view(-1)
+            for block in rows.split(BLOCK):
+                product_ = csr.rows_of(ring, block)
+                for inner in (*reversed(self.outer[:i]), self.inner):
+                    product_ = multiply(product_, inner)
+                cluster[block] = _heaviest_of(product_)
+        return cluster
 
     def to(self, *args: Any, **kwargs: Any) -> Transfer:
         """On another device or in another dtype, as :meth:`torch.Tensor.to`."""
-        perm, row, col = (moved(part, *args, **kwargs) for part in (self.perm, self.row, self.col))
-        return Transfer(perm, self.num_nodes, row, col, self.share.to(*args, **kwargs))
+        perm = moved(self.perm, *args, **kwargs)
+        inner, *outer = (part.to(*args, **kwargs) for part in (self.inner, *self.outer))
+        return Transfer(perm, inner, outer)
 
-    def _apply(self, down: bool, x: Tensor) -> Tensor:
-        if self.share.requires_grad:
-            row, col, share, num_rows = self._entries(down)
-            terms = share.unsqueeze(-1) * x.index_select(0, col).to(share.dtype)
-            return terms.new_zeros((num_rows, x.size(1))).index_add(0, row, terms).to(x.dtype)
+    def _apply(self, x: Tensor, transposed: bool) -> Tensor:
+        if self.learned:
+            to, of = (self.col, self.row) if transposed else (self.row, self.col)
+            size = self.num_kept if transposed else self.num_nodes
+            terms = self.share.unsqueeze(-1) * x.index_select(0, of).to(self.share.dtype)
+            return terms.new_zeros((size, x.size(1))).index_add(0, to, terms).to(x.dtype)
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        if (down, dtype) not in self._blocks:
-            self._blocks[down, dtype] = self._block(down, dtype)
-        return apply_map(self._blocks[down, dtype], x)
-
-    def _entries(self, down: bool) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Rows, columns and values of one direction, and its number of rows."""
-        if not down:
-            return self.row, self.col, self.share, self.num_nodes
-        mass = self.share.new_zeros(self.num_kept).index_add(0, self.col, self.share)
-        # A kept node stands for itself: no mass is under 1.
-        return self.col, self.row, self.share / mass[self.col], self.num_kept
-
-    @torch.compiler.disable
-    @lasting
-    def _block(self, down: bool, dtype: torch.dtype) -> SparseBlock:
-        row, col, share, num_rows = self._entries(down)
-        num_cols = self.num_kept + self.num_nodes - num_rows
-        matrix = csr.build(row, col, share.to(dtype), num_rows, num_cols)
-        return SparseBlock(matrix, csr.transpose(matrix))
+        if dtype not in self._rings:
+            self._rings[dtype] = _Rings([p.to(dtype) for p in (self.inner, *self.outer)])
+        return apply_map(self._rings[dtype], x, transposed)
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}(num_nodes={self.num_nodes}, kept={self.num_kept})"
 
 
-def _average(
+class _Rings:
+    """The prolongation as a map: the inner rows, then ring by ring."""
+
+    def __init__(self, parts: list[CSR]) -> None:
+        self.dtype = parts[0].values.dtype
+        self.inner, *self.outer = map(SparseBlock, parts)
+
+    def apply(self, x: Tensor, transposed: bool) -> Tensor:
+        out = x.to(self.dtype)
+        if transposed:
+            for ring in reversed(self.outer):
+                out = out + ring.matmul(out, True)
+            return self.inner.matmul(out, True).to(x.dtype)
+        out = self.inner.matmul(out)
+        for ring in self.outer:
+            out = out + ring.matmul(out)
+        return out.to(x.dtype)
+
+
+def _heaviest_of(matrix: CSR) -> Tensor:
+    """For every row the column of its largest entry, the first among equals; -1 where it is
+    empty."""
+    row, col, share = csr.to_coo(matrix)
+    most = share.new_zeros(matrix.shape[0]).scatter_reduce(0, row, share, "amax")
+    best = (share >= (1 - TIE) * most[row]).nonzero().view(-1)
+    none = matrix.shape[1]
+    found = col.new_full((matrix.shape[0],), none).scatter_reduce(0, row[best], col[best], "amin")
+    return found.masked_fill(found == none, -1)
+
+
+def _averages(source: Tensor, target: Tensor, weight: Tensor, num_nodes: int) -> CSR:
+    """Means over the sources, by weight, for every target: [N, N]."""
+    matrix = csr.build(target, source, weight, num_nodes)
+    mass = product(matrix, weight.new_ones(num_nodes, 1)).view(-1)
+    return csr.scale(matrix, mass.where(mass > 0, 1.0).reciprocal(), None)
+
+
+def _learned_average(
     inner: tuple[Tensor, Tensor, Tensor],
     source: Tensor,
     target: Tensor,
@@ -166,15 +260,8 @@ def _average(
     num_nodes: int,
     size: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The rows of the next ring, `target`, from those of the last one, `inner`, by row."""
+    """The same as entries, with the gradient of the weights."""
     row, col, share = inner
-    if not weight.requires_grad:
-        left = csr.build(target, source, weight, num_nodes)
-        right = csr.build(row, col, share, num_nodes, size)
-        products = count_products(left, right)
-        check_entries(products, num_nodes, source.device)
-        row, col, share = csr.to_coo(csr.sort_columns(multiply(left, right, products)))
-        return row, col, share / share.new_zeros(num_nodes).index_add(0, row, share)[row]
     order = torch.sort(row, stable=True).indices
     pointer = cumsum(torch.bincount(row, minlength=num_nodes))
     first, count = pointer[source], pointer.diff()[source]

@@ -15,7 +15,16 @@ from pyg_gunet.graph.graph import Graph
 from pyg_gunet.graph.level import Hierarchy, Level
 from pyg_gunet.nn.base import LevelModel, MakePool
 from pyg_gunet.nn.conv import explained
-from pyg_gunet.nn.parts import MakeConv, MakeNorm, Ratios, apply_norm, make_conv, make_norm
+from pyg_gunet.nn.interpolant import Interpolant, Steps
+from pyg_gunet.nn.parts import (
+    MakeConv,
+    MakeNorm,
+    Ratios,
+    apply_norm,
+    check_pair,
+    make_conv,
+    make_norm,
+)
 from pyg_gunet.validate import (
     check_batch,
     check_batch_size,
@@ -27,6 +36,9 @@ from pyg_gunet.validate import (
     check_tensor,
     outermost,
 )
+
+# What `calibrate` chooses from: wider averages take more steps to fit.
+STEPS = (Steps(), Steps(0, 0, 2), Steps(2, 0, 4), Steps(4, 0, 8), Steps(4, 2, 8), Steps(6, 3, 8))
 
 
 class GraphUNetAutoEncoder(LevelModel):
@@ -44,7 +56,8 @@ class GraphUNetAutoEncoder(LevelModel):
     lifted to all nodes, and mapped back. Both maps start as each other's inverse (orthonormal where
     `z` is narrower than the features), and the last layers of the networks beside the path at zero.
     Before its first step the model is the interpolant of what the coarsest nodes hold; training
-    only improves on it.
+    only improves on it. After :meth:`calibrate` the path is the nearest smooth function of as many
+    floats, which needs no training to be nearer than harmonic or biharmonic interpolation.
 
     Each convolution has a linear map of its own input beside it, as GraphSAGE has: a propagation
     alone averages what it should keep. A multi-layer perceptron reads the features of every node
@@ -136,13 +149,20 @@ class GraphUNetAutoEncoder(LevelModel):
             Linear(hidden, hidden, bias=False) for _ in range(depth)
         )
         self.head = MLP([hidden, hidden, in_channels], act=self.act, norm=None)
-        self.lin_in = Linear(in_channels, latent_channels, bias=False)  # the linear path
+        # The linear path: fixed maps, there and back, and what is learned beside them.
+        self.axes: Tensor
+        self.register_buffer("axes", torch.zeros(latent_channels, in_channels))
+        self.lin_in = Linear(in_channels, latent_channels, bias=False)
         self.lin_out = Linear(latent_channels, in_channels, bias=False)
-        # What the networks beside the path add is measured in these, see `calibrate`.
+        # Whatever is learned is measured in these, see `calibrate`.
         self.latent_scale: Tensor
         self.out_scale: Tensor
         self.register_buffer("latent_scale", torch.ones(latent_channels))
         self.register_buffer("out_scale", torch.ones(in_channels))
+        self.steps = Steps()
+        self.path_steps: Tensor  # the same, for a checkpoint
+        self.register_buffer("path_steps", torch.zeros(3, dtype=torch.long))
+        self.register_load_state_dict_post_hook(_read_steps)
         self.edge_decoder = InnerProductDecoder() if edge_decoder is None else edge_decoder
         self.norms: torch.nn.ModuleList | None = None
         if norm is not None:
@@ -153,16 +173,18 @@ class GraphUNetAutoEncoder(LevelModel):
     def reset_parameters(self) -> None:
         r"""Resets all learnable parameters: the model is the interpolant again."""
         super().reset_parameters()
-        weight = torch.zeros_like(self.lin_in.weight)
+        weight = torch.zeros_like(self.axes)
         if self.latent_channels < self.in_channels:
             torch.nn.init.orthogonal_(weight)
         else:
             torch.nn.init.eye_(weight)
         with torch.no_grad():
-            self.lin_in.weight.copy_(weight)
-            self.lin_out.weight.copy_(weight.t())
+            self.axes.copy_(weight)
+            self.lin_in.weight.zero_()
+            self.lin_out.weight.zero_()
             self.latent_scale.fill_(1.0)
             self.out_scale.fill_(1.0)
+            self._take(Steps())
             for last in (self.lin_latent, self.head.lins[-1]):
                 last.weight.zero_()
                 last.bias.zero_()
@@ -175,21 +197,31 @@ class GraphUNetAutoEncoder(LevelModel):
         batch: Tensor | None = None,
         edge_weight: Tensor | None = None,
     ) -> float:
-        r"""Fits what needs no gradient, before training: where `z` is narrower than the features
-        the path's maps become the principal axes of `x`, and what the networks add is from then on
-        measured in what the interpolant leaves over, so that a first step of a usual learning rate
-        does not lose it; where that is next to nothing, 1e-6 of what there is, in 1. Arguments as
-        in :meth:`encode`.
+        r"""Fits what needs no gradient, before training.
+
+        - Where `z` is narrower than the features the path's maps become the principal axes of `x`.
+        - With ``lift='interpolate'`` the path averages along the edges after each prolongation, and
+          its latent is fitted to all nodes in a few steps, where it was what kept nodes hold
+          (:class:`~pyg_gunet.nn.interpolant.Interpolant`): so often as leaves least of `x`.
+        - What the networks add is from then on measured in what the path leaves over, so that a
+          first step of a usual learning rate does not lose it; where that is next to nothing, 1e-6
+          of what there is, in 1.
+
+        Arguments as in :meth:`encode`. :meth:`reset_parameters` takes it back.
 
         Returns:
-            float: The mean squared error of the interpolant.
+            float: The mean squared error of the path.
         """
         size = self.latent_channels
         if size < self.in_channels:
             covariance = (x.double().T @ x.double()) / x.size(0)
             axes = torch.linalg.eigh(covariance).eigenvectors[:, -size:].T.to(x.dtype)
-            self.lin_in.weight.copy_(axes)
-            self.lin_out.weight.copy_(axes.T)
+            self.axes.copy_(axes)
+        tried: dict[float, Steps] = {}
+        for steps in STEPS if self.unpool.lift == "interpolate" else STEPS[:1]:
+            self._take(steps)
+            tried.setdefault(float(F.mse_loss(self(x, edge_index, batch, edge_weight), x)), steps)
+        self._take(tried[min(tried)])
         left = (self(x, edge_index, batch, edge_weight) - x).square().mean(0).sqrt()
         held, error = x.square().mean(0).sqrt(), left.square().mean()
         least = max(1e-6, 10 * torch.finfo(left.dtype).eps)  # less than that is rounding
@@ -218,14 +250,16 @@ class GraphUNetAutoEncoder(LevelModel):
         """
         with outermost() as values, explained(self, edge_weight) as edge_weight:
             hierarchy = self.open(x, edge_index, batch, edge_weight, None, None, values)
-            held = x
+            held = raw = x
             for i in range(self.depth + 1):
                 if i > 0:
                     x = self.drop(self.coarsen(x, hierarchy, i - 1))
                     held = self.pool(i - 1).reduced(held, *hierarchy.between(i - 1))
                 x = self.step(self.down_convs[i], self.down_roots[i], x, hierarchy, i)
                 x = self.act(self.normalise(x, hierarchy, i, i))
-            return self.lin_in(held) + self.latent_scale * self.lin_latent(x), hierarchy
+            held = Interpolant(hierarchy, self.unpool, self.steps).fit(raw, held)
+            learned = self.lin_in(held) + self.lin_latent(x)
+            return F.linear(held, self.axes) + self.latent_scale * learned, hierarchy
 
     def decode(self, z: Tensor, hierarchy: Hierarchy) -> Tensor:
         r"""The features of every node, [N, in_channels].
@@ -237,9 +271,8 @@ class GraphUNetAutoEncoder(LevelModel):
         """
         with outermost() as values:
             hierarchy = self._check_latent(z, hierarchy, values)
-            x_hat = self.lin_out(z)
-            for level in reversed(range(self.depth)):
-                x_hat = self.unpool.up(x_hat, hierarchy, level)
+            x_hat = F.linear(z, self.axes.t()) + self.out_scale * self.lin_out(z)
+            x_hat = Interpolant(hierarchy, self.unpool, self.steps).apply(x_hat)
             return x_hat + self.out_scale * self.head(self._ascend(z, hierarchy))
 
     def forward(
@@ -352,6 +385,10 @@ class GraphUNetAutoEncoder(LevelModel):
             x if self.norms is None else apply_norm(self.norms[i], x, hierarchy.levels[level].batch)
         )
 
+    def _take(self, steps: Steps) -> None:
+        self.steps = steps
+        self.path_steps.copy_(torch.tensor(steps))
+
     def _ascend(self, z: Tensor, hierarchy: Hierarchy) -> Tensor:
         x = self.lin_up(z)
         for i, conv in enumerate(self.up_convs):
@@ -390,23 +427,5 @@ class GraphUNetAutoEncoder(LevelModel):
         )
 
 
-def check_pair(x_hat: Tensor, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """A reconstruction and its target at the door of a loss, both of the nodes of `mask`."""
-    with outermost() as values:
-        check_features(x, None, values)
-        check_features(x_hat, None, values, name="x_hat")
-        if x_hat.shape != x.shape:
-            raise ValueError(
-                f"'x_hat' must have the shape of 'x', {list(x.shape)} (got {list(x_hat.shape)})"
-            )
-        if mask is None:
-            return x_hat, x
-        check_tensor(mask, "mask")
-        if mask.dtype != torch.bool or mask.shape != x.shape[:1]:
-            raise ValueError(
-                f"'mask' must be boolean of shape [{x.size(0)}] "
-                f"(got {mask.dtype} of shape {list(mask.shape)})"
-            )
-        if values and not bool(mask.any()):
-            raise ValueError("'mask' must select a node (got none)")
-    return x_hat[mask], x[mask]
+def _read_steps(model: GraphUNetAutoEncoder, _: object) -> None:
+    model.steps = Steps(*model.path_steps.tolist())

@@ -179,7 +179,8 @@ class LevelModel(torch.nn.Module):
             for i, level in enumerate(iter(hierarchy.levels)):  # which grow meanwhile
                 if i < self.depth:
                     x = torch.zeros(level.num_nodes, self.hidden_channels, device=edge_index.device)
-                    hierarchy.append(*self.pool(i).down(x, level, transfer=True)[1:])
+                    _, below, perm, transfer = self.pool(i).down(x, level, self.transfers)
+                    hierarchy.append(below, perm, transfer if self.transfers else None)
             return hierarchy
 
     @property

@@ -11,10 +11,10 @@ from torch_geometric.nn import Linear
 from pyg_gunet.graph.edges import Edges
 from pyg_gunet.graph.graph import Graph
 from pyg_gunet.graph.level import Hierarchy
-from pyg_gunet.nn.autoencoder import GraphUNetAutoEncoder, check_pair
+from pyg_gunet.nn.autoencoder import GraphUNetAutoEncoder
 from pyg_gunet.nn.base import LevelModel
 from pyg_gunet.nn.conv import UNetConv, explained, takes
-from pyg_gunet.nn.parts import MakeConv, make_conv
+from pyg_gunet.nn.parts import MakeConv, check_pair, make_conv
 from pyg_gunet.nn.unet import GraphUNet
 from pyg_gunet.validate import check_features, check_number, outermost
 

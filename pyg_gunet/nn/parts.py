@@ -11,7 +11,14 @@ from torch_geometric.nn import GraphSizeNorm
 from torch_geometric.nn.resolver import activation_resolver, normalization_resolver
 
 from pyg_gunet.nn.conv import UNetConv, takes
-from pyg_gunet.validate import check_number, check_positive_int, check_ratio
+from pyg_gunet.validate import (
+    check_features,
+    check_number,
+    check_positive_int,
+    check_ratio,
+    check_tensor,
+    outermost,
+)
 
 MAX_DEPTH = 1024  # beyond it a typing error, which would take hours to build
 
@@ -110,3 +117,25 @@ def check_pool_ratios(pool_ratios: Any, depth: int) -> list[float | int]:
     for ratio in ratios:
         check_ratio(ratio, "pool_ratios")
     return ratios
+
+
+def check_pair(x_hat: Tensor, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """A reconstruction and its target at the door of a loss, both of the nodes of `mask`."""
+    with outermost() as values:
+        check_features(x, None, values)
+        check_features(x_hat, None, values, name="x_hat")
+        if x_hat.shape != x.shape:
+            raise ValueError(
+                f"'x_hat' must have the shape of 'x', {list(x.shape)} (got {list(x_hat.shape)})"
+            )
+        if mask is None:
+            return x_hat, x
+        check_tensor(mask, "mask")
+        if mask.dtype != torch.bool or mask.shape != x.shape[:1]:
+            raise ValueError(
+                f"'mask' must be boolean of shape [{x.size(0)}] "
+                f"(got {mask.dtype} of shape {list(mask.shape)})"
+            )
+        if values and not bool(mask.any()):
+            raise ValueError("'mask' must select a node (got none)")
+    return x_hat[mask], x[mask]

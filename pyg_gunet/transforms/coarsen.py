@@ -13,6 +13,7 @@ from pyg_gunet.functional.connect import split_attr
 from pyg_gunet.graph.edges import Edges
 from pyg_gunet.graph.graph import lasting
 from pyg_gunet.graph.level import Hierarchy, Level
+from pyg_gunet.graph.sparse.csr import to_coo
 from pyg_gunet.graph.transfer import Transfer
 from pyg_gunet.nn.parts import Ratios, check_pool_ratios
 from pyg_gunet.nn.pool import GPool
@@ -99,7 +100,7 @@ class CoarsenedData(Data):
                 perms.append(self[f"perm_{i}"])
                 row, col = self[f"transfer_index_{i}"]
                 share = self[f"transfer_share_{i}"]
-                transfers.append(Transfer(perms[-1], total[i], row, col, share))
+                transfers.append(Transfer.from_entries(perms[-1], total[i], row, col, share))
         return Hierarchy(levels, perms, list(transfers))
 
 
@@ -190,8 +191,9 @@ class Coarsen(BaseTransform):
             assert transfer is not None
             assert isinstance(level.graph, Edges)
             out[f"perm_{i}"] = perm
-            out[f"transfer_index_{i}"] = torch.stack([transfer.row, transfer.col])
-            out[f"transfer_share_{i}"] = transfer.share
+            row, col, share = to_coo(transfer.matrix)
+            out[f"transfer_index_{i}"] = torch.stack([row, col])
+            out[f"transfer_share_{i}"] = share
             out[f"level_index_{i + 1}"] = level.graph.edge_index
             for name, value in (
                 ("weight", level.graph.edge_weight),

@@ -17,6 +17,15 @@ from tests.conftest import Graph, graphs_with_perm, permuted, random_batch, rand
 PATH = torch.tensor([[0, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6]])
 
 
+@pytest.fixture(autouse=True, scope="module", params=[module.FILL, 0], ids=["multiplied", "rings"])
+def _both_forms(request):
+    """Outer rings multiplied out, and kept as averages over the ring before."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "FILL", request.param)
+        patch.setattr(module, "BLOCK", 3 if request.param == 0 else module.BLOCK)
+        yield
+
+
 def weights_of(graph: Graph) -> list[dict[int, float]]:
     """For every node its neighbours in either direction and the sum of the absolute weights."""
     near: list[dict[int, float]] = [{} for _ in range(graph.num_nodes)]
@@ -310,15 +319,29 @@ def test_vectorised_jacobian():
 # --- what does not fit
 
 
-def test_a_prolongation_that_would_not_fit_is_refused(monkeypatch):
-    """Ten layers of 300 nodes, all joined, behind a layer of kept ones: dense rows."""
+def layered() -> tuple[Tensor, Tensor]:
+    """The kept nodes and edges of four layers of 300 nodes, all joined: dense rows behind."""
     layers = torch.arange(4 * 300).view(4, 300)
     pairs = [torch.cartesian_prod(a, b).t() for a, b in zip(layers[:-1], layers[1:])]
+    return layers[0], torch.cat(pairs, dim=1)
+
+
+def test_dense_rows_are_not_multiplied_out_and_refused_where_they_are(monkeypatch):
+    perm, edge_index = layered()
+    transfer = prolongation(perm, edge_index, 1200)
+    stored = sum(part.nnz for part in (transfer.inner, *transfer.outer))
+    assert stored <= edge_index.size(1) + 300
+    x = torch.randn(300, 2)
+    torch.testing.assert_close(transfer.prolong(x)[300:], x.mean(0).expand(900, 2))
+    torch.testing.assert_close(transfer.mass, torch.full((300,), 4.0))
+    assert torch.equal(transfer.cluster, torch.cat([perm, torch.zeros(900, dtype=torch.long)]))
     monkeypatch.setattr(
         product.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 2**27})
     )
     with pytest.raises(MemoryError, match=r"1,200 nodes.*entries.*select='spread'"):
-        prolongation(layers[0], torch.cat(pairs, dim=1), 1200)
+        transfer.matrix  # noqa: B018
+    with pytest.raises(MemoryError, match=r"1,200 nodes.*entries.*select='spread'"):
+        prolongation(perm, edge_index, 1200, torch.ones(edge_index.size(1), requires_grad=True))
 
 
 def test_shares_within_the_tie_are_ties_and_no_others():

@@ -167,7 +167,7 @@ def test_embeddings():
     out = model.embed(x, data.edge_index, data.batch, level="graph")
     torch.testing.assert_close(out, means)
     nodes = model.embed(x, data.edge_index, data.batch, level="nodes")
-    path = model.lin_out(z)
+    path = z @ model.axes + model.lin_out(z)
     for transfer in reversed(hierarchy.transfers):
         path = transfer.prolong(path)
     torch.testing.assert_close(model.head(nodes) + path, model.decode(z, hierarchy))

@@ -44,7 +44,7 @@ def test_untrained_and_narrow_it_is_a_projection():
     graph = random_graph(60, 150)
     model = GraphUNetAutoEncoder(6, 8, 2, 2).eval()
     x = torch.randn(60, 6)
-    w = model.lin_in.weight
+    w = model.axes
     torch.testing.assert_close(w @ w.t(), torch.eye(2), atol=1e-5, rtol=1e-5)
     wide = GraphUNetAutoEncoder(6, 8, 6, 2).eval()
     expected = wide(x, graph.edge_index) @ w.t() @ w

@@ -93,6 +93,19 @@ def build(
     return CSR(indptr_of(index[0], num_rows), index[1].to(torch.int32), values, shape)
 
 
+def union(parts: list[CSR]) -> CSR:
+    """The sum of matrices of one shape that have entries in different rows, columns sorted; it may
+    sort them in place."""
+    if on_scipy(parts[0].values):
+        total = to_scipy(parts[0])
+        for part in parts[1:]:
+            total = total + to_scipy(part)
+        total.sort_indices()
+        return _four_bytes(total)
+    row, col, values = (torch.cat(column) for column in zip(*map(to_coo, parts)))
+    return build(row, col, values, *parts[0].shape)
+
+
 def _four_bytes(matrix: Any) -> CSR:
     """4-byte indices, which the kernels expect, where they suffice."""
     if matrix.indptr.dtype != np.int32 and max(matrix.nnz, *matrix.shape) < 2**31:

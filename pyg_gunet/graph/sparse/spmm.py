@@ -37,10 +37,10 @@ class LinearMap(Protocol):
 
 
 @torch.compiler.disable
-def apply_map(op: LinearMap, x: Tensor) -> Tensor:
-    """``op.apply(x, False)``, differentiable in `x`: the backward pass is the transposed map, so
-    nothing is stored between the passes but the map itself."""
-    return _Apply.apply(x, op, False)
+def apply_map(op: LinearMap, x: Tensor, transposed: bool = False) -> Tensor:
+    """``op.apply(x, transposed)``, differentiable in `x`: the backward pass is the other of the two
+    maps, so nothing is stored between the passes but the map itself."""
+    return _Apply.apply(x, op, transposed)
 
 
 class _Apply(torch.autograd.Function):
