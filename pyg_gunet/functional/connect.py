@@ -250,6 +250,13 @@ class _TwoHop(torch.autograd.Function):
         grad = two_hop_weight_grad(grad_out, edge_weight, edge_index, out_index, perm.long())
         return grad, *[None] * 4
 
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
+        raise NotImplementedError(
+            "'edge_weight' and 'perm' must not be batched by torch.func.vmap: counts differ in "
+            f"number (got a batch of {info.batch_size})"
+        )
+
 
 def two_hop_weight_grad(
     grad_out: Tensor, edge_weight: Tensor, edge_index: Tensor, out_index: Tensor, perm: Tensor

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pyg_gunet.graph.inputs import both_ways
+from pyg_gunet.graph.lasting import lasting
 from pyg_gunet.graph.sparse.csr import build, scale
 from pyg_gunet.graph.sparse.spmm import SparseBlock, apply_map
 from pyg_gunet.graph.transfer import Transfer
@@ -171,7 +172,8 @@ def propagate_kept(
     nearest = nearest_kept(perm, edge_index, num_nodes)
     if not perm.numel():
         return x.new_zeros((num_nodes, x.size(1)))
-    return apply_map(_Fill(x.dtype, nearest, perm, edge_index, num_iterations), x)
+    fill = lasting(_Fill)(x.dtype, nearest, perm, edge_index, num_iterations)
+    return apply_map(fill, x)
 
 
 class _Fill:

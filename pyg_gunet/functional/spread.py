@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pyg_gunet.graph.inputs import both_ways
+from pyg_gunet.graph.lasting import lasting
 from pyg_gunet.graph.sparse import csr
 from pyg_gunet.validate import (
     check_batch,
@@ -119,7 +120,7 @@ def spread(
                 return graph
             order = torch.sort(score, descending=True, stable=True).indices
             order = order[torch.sort(graph[order], stable=True).indices]
-            edges = _unique(both_ways(edge_index), score.numel())
+            edges = lasting(_unique)(both_ways(edge_index), score.numel())
             scan = _Scan(order, graph, k, edges, quantiles)
             kept = scan.run()
             if quantiles == 1:  # scores come into nothing, the order of the result included

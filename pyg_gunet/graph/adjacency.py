@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from pyg_gunet.graph.gcn import GCNPropagation
-from pyg_gunet.graph.graph import Connection, Graph, lasting
+from pyg_gunet.graph.graph import Connection, Graph
 from pyg_gunet.graph.inputs import as_edges, with_identity
+from pyg_gunet.graph.lasting import lasting
 from pyg_gunet.graph.sparse import csr
 from pyg_gunet.graph.sparse.csr import CSR
 from pyg_gunet.graph.sparse.product import restricted_square

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import wraps
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
 from pyg_gunet.graph.inputs import near
+from pyg_gunet.graph.lasting import lasting
 from pyg_gunet.graph.sparse import csr
 from pyg_gunet.graph.sparse.spmm import SparseBlock, apply_map
 
@@ -97,33 +97,20 @@ class Graph(ABC):
             if self._half is None or (x.dtype == torch.float64) != (
                 self._half.dtype == torch.float64
             ):
-                self._half = self._averaging(x.dtype)
+                self._half = lasting(self._averaging)(x.dtype)
             x = apply_map(self._half, x, transposed)
         return x
 
     @torch.compiler.disable
     def _averaging(self, dtype: torch.dtype) -> SparseBlock:
-        with torch.inference_mode(False), torch.no_grad():
-            source, target, weight = near(*self.cover_edges())
-            weight = weight.to(torch.float64 if dtype == torch.float64 else torch.float32)
-            total = weight.new_zeros(self.num_nodes).index_add_(0, target, weight)
-            own = torch.arange(self.num_nodes, device=target.device)
-            alone = total.where(total > 0, 1.0)  # as much as all neighbours together
-            row, col = torch.cat([target, own]), torch.cat([source, own])
-            matrix = csr.build(row, col, torch.cat([weight, alone]), self.num_nodes)
-            return SparseBlock(csr.scale(matrix, 1 / (total + alone), None))
-
-
-def lasting(make: Callable[..., Any]) -> Callable[..., Any]:
-    """Makes what outlives a pass: outside inference mode, in which tensors would be born that no
-    later training step may save, and without gradient."""
-
-    @wraps(make)
-    def made(*args: Any, **kwargs: Any) -> Any:
-        with torch.inference_mode(False), torch.no_grad():
-            return make(*args, **kwargs)
-
-    return made
+        source, target, weight = near(*self.cover_edges())
+        weight = weight.to(torch.float64 if dtype == torch.float64 else torch.float32)
+        total = weight.new_zeros(self.num_nodes).index_add_(0, target, weight)
+        own = torch.arange(self.num_nodes, device=target.device)
+        alone = total.where(total > 0, 1.0)  # as much as all neighbours together
+        row, col = torch.cat([target, own]), torch.cat([source, own])
+        matrix = csr.build(row, col, torch.cat([weight, alone]), self.num_nodes)
+        return SparseBlock(csr.scale(matrix, 1 / (total + alone), None))
 
 
 def moved(index: Tensor, *args: Any, **kwargs: Any) -> Tensor:

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch_geometric.utils import cumsum
 
-from pyg_gunet.graph.graph import lasting, moved
+from pyg_gunet.graph.graph import moved
 from pyg_gunet.graph.inputs import near, refuse_tangent
+from pyg_gunet.graph.lasting import lasting
 from pyg_gunet.graph.sparse import csr
 from pyg_gunet.graph.sparse.csr import CSR
 from pyg_gunet.graph.sparse.product import check_entries, count_products, multiply
@@ -71,37 +72,50 @@ class Transfer:
             NotImplementedError: If weights carry a forward-mode tangent, which it would lose.
         """
         refuse_tangent(edge_weight)
-        perm, size = perm.long(), perm.size(0)
         learned = edge_weight is not None and edge_weight.requires_grad and torch.is_grad_enabled()
-        with torch.inference_mode(False), torch.set_grad_enabled(learned):
-            source, target, weight = near(edge_index, edge_weight)
-            own = torch.arange(size, device=perm.device)
-            reached = torch.zeros(num_nodes, dtype=torch.bool, device=perm.device)
-            reached[perm] = True
-            first = perm, own, weight.new_ones(size)
-            parts: list[Any] = [first if learned else csr.build(*first, num_nodes, size)]
-            outer: list[CSR] = []
-            while True:
-                new = (reached[source] & ~reached[target]).nonzero().view(-1)
-                if not new.numel():
-                    break
-                ring = source[new], target[new], weight[new], num_nodes
-                if learned:
-                    parts.append(_learned_average(parts[-1], *ring, size))
+        if not learned:
+            return lasting(cls._ring_by_ring)(perm, edge_index, edge_weight, num_nodes, False)
+        with torch.inference_mode(False):
+            return cls._ring_by_ring(perm, edge_index, edge_weight, num_nodes, True)
+
+    @classmethod
+    def _ring_by_ring(
+        cls,
+        perm: Tensor,
+        edge_index: Tensor,
+        edge_weight: Tensor | None,
+        num_nodes: int,
+        learned: bool,
+    ) -> Transfer:
+        perm, size = perm.long(), perm.size(0)
+        source, target, weight = near(edge_index, edge_weight)
+        own = torch.arange(size, device=perm.device)
+        reached = torch.zeros(num_nodes, dtype=torch.bool, device=perm.device)
+        reached[perm] = True
+        first = perm, own, weight.new_ones(size)
+        parts: list[Any] = [first if learned else csr.build(*first, num_nodes, size)]
+        outer: list[CSR] = []
+        while True:
+            new = (reached[source] & ~reached[target]).nonzero().view(-1)
+            if not new.numel():
+                break
+            ring = source[new], target[new], weight[new], num_nodes
+            if learned:
+                parts.append(_learned_average(parts[-1], *ring, size))
+            else:
+                averages = _averages(*ring)
+                if outer or count_products(averages, parts[-1]) > FILL * averages.nnz:
+                    outer.append(averages)
                 else:
-                    averages = _averages(*ring)
-                    if outer or count_products(averages, parts[-1]) > FILL * averages.nnz:
-                        outer.append(averages)
-                    else:
-                        parts.append(multiply(averages, parts[-1]))
-                reached[target[new]] = True
-                open_ = (~reached[target]).nonzero().view(-1)
-                source, target, weight = source[open_], target[open_], weight[open_]
-            if not learned:
-                return cls(perm, csr.union(parts), outer)
-            row, col, share = (torch.cat(column) for column in zip(*parts))
-            order = torch.sort(row, stable=True).indices
-            return cls.from_entries(perm, num_nodes, row[order], col[order], share[order])
+                    parts.append(multiply(averages, parts[-1]))
+            reached[target[new]] = True
+            open_ = (~reached[target]).nonzero().view(-1)
+            source, target, weight = source[open_], target[open_], weight[open_]
+        if not learned:
+            return cls(perm, csr.union(parts), outer)
+        row, col, share = (torch.cat(column) for column in zip(*parts))
+        order = torch.sort(row, stable=True).indices
+        return cls.from_entries(perm, num_nodes, row[order], col[order], share[order])
 
     @property
     def num_nodes(self) -> int:

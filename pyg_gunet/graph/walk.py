@@ -27,9 +27,10 @@ from torch import Tensor
 
 from pyg_gunet.graph.adjacency import Adjacency
 from pyg_gunet.graph.gcn import FILL
-from pyg_gunet.graph.graph import Connection, Graph, lasting
+from pyg_gunet.graph.graph import Connection, Graph
 from pyg_gunet.graph.hops import Scratch, TwoHop
 from pyg_gunet.graph.inputs import as_edges, refuse_tangent
+from pyg_gunet.graph.lasting import lasting
 from pyg_gunet.graph.sparse import csr
 from pyg_gunet.graph.sparse.csr import CSR, scale
 from pyg_gunet.graph.sparse.product import check_products, count_products, multiply

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
 
+from pyg_gunet.graph.lasting import lasting
 from pyg_gunet.graph.sparse import csr
 from pyg_gunet.graph.sparse.spmm import SparseBlock, apply_map
 from pyg_gunet.validate import (
@@ -94,8 +95,7 @@ class DirectionConv(MessagePassing):
             same = old[0] is key[0] and old[2] is key[2] and (old[1], old[3]) == (key[1], key[3])
             if same and block.shape[1] == x.size(0) and block.dtype == x.dtype:
                 return block
-        with torch.inference_mode(False), torch.no_grad():
-            block = SparseBlock(sector_means(edge_index, edge_attr, x.size(0), self.sectors))
+        block = SparseBlock(lasting(sector_means)(edge_index, edge_attr, x.size(0), self.sectors))
         self._ready = key, block
         return block
 

@@ -11,7 +11,7 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_gunet.functional.connect import split_attr
 from pyg_gunet.graph.edges import Edges
-from pyg_gunet.graph.graph import lasting
+from pyg_gunet.graph.lasting import lasting
 from pyg_gunet.graph.level import Hierarchy, Level
 from pyg_gunet.graph.sparse.csr import to_coo
 from pyg_gunet.graph.transfer import Transfer
