@@ -65,7 +65,7 @@ def test_fields_at_the_vertices_are_the_features(tmp_path, kind):
     assert set(map(tuple, data.edge_index.t().tolist())) == pairs | {(b, a) for a, b in pairs}
 
 
-def test_refusals(tmp_path):
+def test_files_that_hold_no_mesh(tmp_path):
     path = tmp_path / "a.vtu"
     path.write_text("no mesh")
     with pytest.raises(ValueError, match="cannot read '.*a.vtu' as a mesh"):
