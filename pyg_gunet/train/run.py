@@ -14,9 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning
+import torch
+import torch_geometric
 import yaml
 from pytorch_lightning import LightningDataModule, LightningModule
 
+import pyg_gunet
 from pyg_gunet.files import check_path, write_aside
 from pyg_gunet.train import config as configs
 from pyg_gunet.train import pictures
@@ -331,10 +335,10 @@ def plain(value: Any) -> Any:
 
 
 def versions() -> dict[str, str]:
-    import importlib.metadata as metadata
-
-    names = ("pyg_gunet", "torch", "torch-geometric", "pytorch-lightning")
-    return {name: metadata.version(name) for name in names}
+    """As the modules say: a nightly build and a tree that is not installed have other records."""
+    found = {"pyg_gunet": pyg_gunet, "torch": torch, "torch-geometric": torch_geometric}
+    found["pytorch-lightning"] = pytorch_lightning
+    return {name: str(module.__version__) for name, module in found.items()}
 
 
 def table(rows: list[dict[str, float]]) -> str:
