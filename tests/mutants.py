@@ -6,6 +6,7 @@ import ast
 import copy
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,16 +39,15 @@ SWAPS: dict[type, type] = {
 
 
 class Mutant(NamedTuple):
-    """One change: where, in a statement of which lines, what stood there, and what the whole file
-    becomes."""
+    """One change: where, in a statement of which lines, and what stood there."""
 
     path: Path
+    number: int  # among all of the file
     line: int
     lines: tuple[int, int]
     text: str
     before: str
     after: str
-    source: str
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}: {self.before}  ->  {self.after}"
@@ -59,17 +59,32 @@ class Mutant(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Its place with what tells it from others that look the same."""
-        return f"{self} #{hashlib.sha256(self.source.encode()).hexdigest()[:6]}"
+        """It alone, in its file as that is now."""
+        text = hashlib.sha256((ROOT / self.path).read_bytes()).hexdigest()[:6]
+        return f"{self} #{self.number} of {text}"
+
+    @property
+    def source(self) -> str:
+        """What the whole file becomes."""
+        tree = ast.parse((ROOT / self.path).read_text())
+        (parent, name, at), node, change = list(_every(tree))[self.number]
+        new = ast.copy_location(ast.Pass() if change is None else change, node)
+        if at is None:
+            setattr(parent, name, new)
+        else:
+            getattr(parent, name)[at] = new
+        return ast.unparse(ast.fix_missing_locations(tree))
 
 
 def sample(every: list[Mutant], size: int, seed: int) -> list[Mutant]:
     """So many, drawn by their names: a change of other lines leaves them in the sample."""
-
-    def rank(mutant: Mutant) -> str:
-        return hashlib.sha256(f"{seed} {mutant.name}".encode()).hexdigest()
-
-    return sorted(every, key=rank)[:size]
+    met: Counter[str] = Counter()
+    ranked = []
+    for mutant in every:
+        met[mutant.name] += 1
+        text = f"{seed} {mutant.name} {met[mutant.name]}"
+        ranked.append((hashlib.sha256(text.encode()).hexdigest(), mutant))
+    return [mutant for _, mutant in sorted(ranked)[:size]]
 
 
 def changes(node: ast.AST) -> Iterator[ast.AST | None]:
@@ -138,29 +153,21 @@ def statements(node: ast.AST, span: tuple[int, int] = (1, 1)) -> Iterator[tuple[
 def mutants(path: Path) -> list[Mutant]:
     """All mutants of a file."""
     source = (ROOT / path).read_text()
-    lines = source.splitlines()
-    tree = ast.parse(source)
-    found: list[Mutant] = []
+    lines, tree = source.splitlines(), ast.parse(source)
     spans = dict(statements(tree))
-    for parent, name, at, node in list(places(tree)):
-        if not hasattr(node, "lineno") or "pragma: no mutate" in lines[node.lineno - 1]:
-            continue
-        for change in changes(node):
-            new = ast.Pass() if change is None else change
-            if at is None:
-                setattr(parent, name, new)
-            else:
-                getattr(parent, name)[at] = new
-            text = ast.unparse(ast.fix_missing_locations(tree))
-            shown = _shown(node, change)
-            span = spans[node]
-            line = lines[node.lineno - 1].strip()
-            found.append(Mutant(path, node.lineno, span, line, *shown, text))
-            if at is None:
-                setattr(parent, name, node)
-            else:
-                getattr(parent, name)[at] = node
+    found = []
+    for number, (_, node, change) in enumerate(_every(tree)):
+        text = lines[node.lineno - 1]
+        if "pragma: no mutate" not in text:
+            place = (path, number, node.lineno, spans[node], text.strip())
+            found.append(Mutant(*place, *_shown(node, change)))
     return found
+
+
+def _every(tree: ast.AST) -> Iterator[tuple[Any, Any, ast.AST | None]]:
+    for *place, node in places(tree):
+        for change in changes(node) if hasattr(node, "lineno") else ():
+            yield place, node, change
 
 
 def _shown(*nodes: ast.AST | None) -> list[str]:

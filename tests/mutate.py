@@ -62,28 +62,33 @@ def tree_copy(folder: Path) -> Path:
 
 
 class State:
-    """What is known, on disk after each step: outcomes, and in a second file what tests reach."""
+    """What is known, on disk after each step: outcomes in a file, and what each file of tests
+    reaches, by its text, in a folder beside it."""
 
     def __init__(self, path: Path) -> None:
-        self.paths = {"results": path, "reach": path.with_suffix(".reach.json")}
+        self.path, self.folder = path, path.with_suffix(".reach")
         self.load()
 
     def load(self) -> None:
-        for name, path in self.paths.items():
-            setattr(self, name, json.loads(path.read_text()) if path.exists() else {})
+        self.results = json.loads(self.path.read_text()) if self.path.exists() else {}
 
-    def save(self, name: str) -> None:
-        path = self.paths[name]
-        aside = path.with_suffix(".tmp")
-        aside.write_text(json.dumps(getattr(self, name), indent=0))
-        aside.replace(path)
+    def save(self) -> None:
+        _write(self.path, self.results)
+
+    def reach(self, file: str) -> Path:
+        text = hashlib.sha256(file.encode() + (ROOT / file).read_bytes()).hexdigest()
+        return self.folder / f"{text[:16]}.json"
+
+
+def _write(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".tmp")
+    aside.write_text(json.dumps(value))
+    aside.replace(path)
 
 
 class Run:
     """Finds what becomes of each mutant, until the time is over."""
-
-    results: dict[str, str]
-    reach: dict[str, Any]
 
     def __init__(self, folder: Path, state: State, args: argparse.Namespace) -> None:
         self.folder, self.state, self.args = folder, state, args
@@ -96,30 +101,28 @@ class Run:
 
     def look(self, files: list[str]) -> None:
         """Fills in what the tests of these files reach; they have to pass."""
-        texts = {file: hashlib.sha256((ROOT / file).read_bytes()).hexdigest() for file in files}
-        known = self.state.reach
-        missing = [file for file in files if known.get(file, {}).get("text") != texts[file]]
+        places = {file: self.state.reach(file) for file in files}
+        missing = [file for file in files if not places[file].exists()]
 
         def write(file: str, record: dict[str, Any]) -> bool:
-            known[file] = record | {"text": texts[file]}
-            self.state.save("reach")
+            _write(places[file], record)
             return self.left
 
         def work(options: list[str]) -> int:
             watch = Watch(self.folder, write)
             code = pytest_main([*options, *missing], [watch])
             if code in (0, 5):
-                for file in missing:  # those without a test
-                    if file not in known or known[file]["text"] != texts[file]:
+                for file in missing:
+                    if not places[file].exists():  # no test in it
                         write(file, {"lines": {}, "seconds": {}})
             return code
 
         if missing and self.left:
             code = fork(self.folder, work, float("inf"), float("inf"))
-            self.state.load()
             if code not in (0, 2, 5):  # 2: stopped, the time is over
                 raise SystemExit("without a mutant:\n" + (self.folder / "log").read_text())
-        self.table = joined([self.state.reach[file] for file in files if file in self.state.reach])
+        known = [path for path in places.values() if path.exists()]
+        self.table = joined([json.loads(path.read_text()) for path in known])
 
     def near(self, mutant: Mutant) -> list[str]:
         return self.table.of(mutant.path.as_posix(), *mutant.lines, self.args.budget)
@@ -131,7 +134,7 @@ class Run:
         """Notes an outcome; whether there is time for another. A timeout counts as noticed."""
         result = {0: "survived", "timeout": "timeout"}.get(code, "killed")
         self.state.results[mutant.key] = result
-        self.state.save("results")
+        self.state.save()
         if result != "killed":
             print(f"{result} {near} tests: {mutant}", file=sys.__stderr__, flush=True)
         return self.left

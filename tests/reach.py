@@ -56,14 +56,16 @@ class Watch:
                 item.session.shouldstop = "the time is over"
 
     def record(self) -> dict[str, Any]:
-        """What was reached since the last one."""
+        """What was reached since the last one, tests by their place in `seconds`."""
         self.cover.stop()
         data, lines = self.cover.get_data(), {}
+        number = {test: at for at, test in enumerate(self.seconds)}
         for name in data.measured_files():
-            contexts = {n: sorted(set(c) - {""}) for n, c in data.contexts_by_lineno(name).items()}
-            lines[Path(name).relative_to(self.folder).as_posix()] = {
-                str(n): c for n, c in contexts.items() if c
-            }
+            found = lines[Path(name).relative_to(self.folder).as_posix()] = {}
+            for line, tests in data.contexts_by_lineno(name).items():
+                numbers = sorted(number[test] for test in set(tests) if test)
+                if numbers:
+                    found[str(line)] = numbers
         seconds, self.seconds = self.seconds, {}
         self.cover.erase()
         self.cover.start()
@@ -79,8 +81,9 @@ def joined(records: list[dict[str, Any]]) -> Reach:
     reach = Reach({}, {})
     for record in records:
         reach.seconds.update(record["seconds"])
+        tests = list(record["seconds"])
         for path, lines in record["lines"].items():
             into = reach.lines.setdefault(path, {})
             for line, ids in lines.items():
-                into.setdefault(int(line), []).extend(ids)
+                into.setdefault(int(line), []).extend(tests[at] for at in ids)
     return reach

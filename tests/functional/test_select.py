@@ -234,3 +234,5 @@ def test_bad_scores():
         topk(torch.ones(2), None, min_score="high")
     with pytest.raises(TypeError, match="'ratio'"):
         topk(torch.ones(2), "half")
+    with pytest.raises(TypeError, match="'k' must be of dtype int64 or int32 .*float32"):
+        topk(torch.ones(2), None, k=torch.ones(1))
