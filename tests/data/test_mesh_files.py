@@ -83,3 +83,12 @@ def test_files_that_hold_no_mesh(tmp_path):
     meshio.write(path, meshio.Mesh(points, {"line": [[0, 1]]}, point_data=fields))
     with pytest.raises(ValueError, match="a value of 'heat' that is not finite"):
         load(path)
+
+
+@pytest.mark.parametrize("wrong", ["nan", "inf", "1e39"])  # the last beyond float32
+def test_a_vertex_that_is_not_finite(tmp_path, wrong):
+    """trimesh by itself leaves it out, and of what hangs on it makes other triangles."""
+    path = tmp_path / "a.obj"
+    path.write_text(f"v 1 1 1\nv 1 0 0\nv 0 1 0\nv {wrong} 0 0\nf 1 2 3\nf 2 3 4\n")
+    with pytest.raises(ValueError, match="holds a vertex that is not finite"):
+        load(path)
