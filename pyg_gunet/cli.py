@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pyg_gunet import options
+from pyg_gunet import __version__, options
 
 DATASETS = (
     "karate, grid, ring, bunny, minnesota, airfoil, logo, digits, Planetoid/NAME, TU/NAME, "
@@ -46,9 +46,10 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *args: Any) -> None:
         from importlib.metadata import PackageNotFoundError, version
 
+        known = {"python": sys.version.split()[0], "pyg_gunet": __version__}
         for name in _PACKAGES:
-            if name == "python":
-                print(f"python {sys.version.split()[0]}")
+            if name in known:
+                print(f"{name} {known[name]}")
                 continue
             try:
                 print(f"{name} {version(name)}")

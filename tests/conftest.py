@@ -189,6 +189,17 @@ def awake(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     return model
 
 
+@pytest.fixture(scope="module")
+def quick_pictures() -> Iterator[None]:
+    """Drawn and written, but small and without a layout, which takes longer than training here."""
+    from matplotlib.figure import Figure
+
+    with pytest.MonkeyPatch.context() as patch:
+        quick = lambda width, height: Figure((width / 4, height / 4), dpi=40)  # noqa: E731
+        patch.setattr("pyg_gunet.train.pictures._figure", quick)
+        yield
+
+
 @pytest.fixture(params=["scipy", "torch"])
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both families of sparse kernels, the GPU's on CPU tensors."""

@@ -5,35 +5,32 @@
 
 Each mutant is one change of one expression or statement: a comparison, an operator, a number, a
 flag, a condition, a statement left out, an argument left out. `--sample` draws so many at `--seed`.
-Each runs in a copy of the tree, in a process forked from one that has imported the libraries, and
-meets the tests that run its line, the quickest first. A mutant that no test notices has survived:
-its line is printed, before and after. ``# pragma: no mutate`` on a line, with the reason, leaves it
-out. With `--state` the same command goes on where it stopped; `--again` repeats survivors. Exit
-status 1 where one survived.
+Each runs in a copy of the tree, in a process forked from one that has collected the tests
+(:mod:`tests.warm`), and meets those that run its line (:mod:`tests.reach`), the quickest first;
+what happens at import is imported anew. A mutant that no test notices has survived: its line is
+printed, before and after, unless `tests/equivalent.txt` tells why no test can. With `--state` the
+same command goes on where it stopped; `--again` repeats survivors. Exit status 1 where one
+survived.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
-import copy
 import hashlib
 import importlib
 import json
-import os
-import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from tests.reach import joined, watch
+from tests.mutants import ROOT, Mutant, mutants, sample
+from tests.reach import Reach, Watch, joined
+from tests.warm import Warm, fork
 
-ROOT = Path(__file__).resolve().parents[1]
+EQUIVALENT = ROOT / "tests" / "equivalent.txt"
 LIBRARIES = (
     "pytest",
     "hypothesis",
@@ -46,155 +43,12 @@ LIBRARIES = (
     "scipy.optimize",
     "networkx",
 )
-SWAPS: dict[type, type] = {
-    ast.Lt: ast.LtE,
-    ast.LtE: ast.Lt,
-    ast.Gt: ast.GtE,
-    ast.GtE: ast.Gt,
-    ast.Eq: ast.NotEq,
-    ast.NotEq: ast.Eq,
-    ast.Is: ast.IsNot,
-    ast.IsNot: ast.Is,
-    ast.In: ast.NotIn,
-    ast.NotIn: ast.In,
-    ast.Add: ast.Sub,
-    ast.Sub: ast.Add,
-    ast.Mult: ast.Div,
-    ast.Div: ast.Mult,
-    ast.FloorDiv: ast.Mult,
-    ast.Mod: ast.Mult,
-    ast.Pow: ast.Mult,
-    ast.BitAnd: ast.BitOr,
-    ast.BitOr: ast.BitAnd,
-    ast.And: ast.Or,
-    ast.Or: ast.And,
-    ast.USub: ast.UAdd,
-}
 
 
-class Mutant(NamedTuple):
-    """One change: where, in a statement of which lines, what stood there, and what the whole file
-    becomes."""
+def pytest_main(options: list[str], plugins: list[Any] | None = None) -> int:
+    import pytest
 
-    path: Path
-    line: int
-    lines: tuple[int, int]
-    before: str
-    after: str
-    source: str
-
-    def __str__(self) -> str:
-        return f"{self.path}:{self.line}: {self.before}  ->  {self.after}"
-
-    @property
-    def key(self) -> str:
-        """Its line with what tells it from others that look the same."""
-        return f"{self} #{hashlib.sha256(self.source.encode()).hexdigest()[:6]}"
-
-
-def changes(node: ast.AST) -> Iterator[ast.AST | None]:
-    """What may stand in the place of a node; None leaves a statement out."""
-    if isinstance(node, ast.Compare) and len(node.ops) == 1:
-        yield ast.Compare(node.left, [SWAPS[type(node.ops[0])]()], node.comparators)
-    elif isinstance(node, (ast.BinOp, ast.BoolOp, ast.AugAssign)) and type(node.op) in SWAPS:
-        changed = copy.copy(node)
-        changed.op = SWAPS[type(node.op)]()
-        yield changed
-    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.Not, ast.Invert, ast.USub)):
-        yield node.operand
-    elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
-        yield ast.Constant(not node.value)
-    elif isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
-        yield ast.Constant(node.value + 1)
-    elif isinstance(node, (ast.If, ast.IfExp, ast.While)):
-        for value in (True, False):
-            if not (value and isinstance(node, ast.While)):  # it would never end
-                changed = copy.copy(node)
-                changed.test = ast.Constant(value)
-                yield changed
-    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-        yield None
-    elif isinstance(node, ast.Call):
-        for at, keyword in enumerate(node.keywords):
-            if keyword.arg is not None:
-                yield ast.Call(node.func, node.args, node.keywords[:at] + node.keywords[at + 1 :])
-
-
-def places(node: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, ast.AST]]:
-    """Every node with its parent and the place there, but for annotations, docstrings, the text of
-    errors, and what runs at import alone.
-    """
-    for name, value in ast.iter_fields(node):
-        if name in ("annotation", "returns", "decorator_list", "bases", "names", "type_comment"):
-            continue
-        if isinstance(node, ast.Raise) or _typing(node):
-            continue
-        for at, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
-            if isinstance(child, ast.AST) and not isinstance(child, (ast.Import, ast.ImportFrom)):
-                yield node, name, at, child
-                yield from places(child)
-
-
-def _typing(node: ast.AST) -> bool:
-    """Whether only a type checker reads it."""
-    if isinstance(node, ast.Subscript):
-        return isinstance(node.value, ast.Name) and node.value.id == "Literal"
-    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-
-
-def statements(node: ast.AST, span: tuple[int, int] = (1, 1)) -> Iterator[tuple[ast.AST, Any]]:
-    """Every node with the lines of its statement: the head alone of one that holds others, all of a
-    function for its own arguments."""
-    if isinstance(node, ast.stmt):
-        body = getattr(node, "body", None)
-        whole = body is None or isinstance(node, (ast.FunctionDef, ast.ClassDef))
-        last = node.end_lineno if whole else max(node.lineno, body[0].lineno - 1)
-        span = (node.lineno, last or node.lineno)
-    yield node, span
-    for child in ast.iter_child_nodes(node):
-        yield from statements(child, span)
-
-
-def mutants(path: Path) -> list[Mutant]:
-    """All mutants of a file."""
-    source = (ROOT / path).read_text()
-    lines = source.splitlines()
-    tree = ast.parse(source)
-    found: list[Mutant] = []
-    spans = dict(statements(tree))
-    for parent, name, at, node in list(places(tree)):
-        if not hasattr(node, "lineno") or "pragma: no mutate" in lines[node.lineno - 1]:
-            continue
-        for change in changes(node):
-            new = ast.Pass() if change is None else change
-            if at is None:
-                setattr(parent, name, new)
-            else:
-                getattr(parent, name)[at] = new
-            text = ast.unparse(ast.fix_missing_locations(tree))
-            shown = _shown(node, change)
-            span = spans[node]
-            found.append(Mutant(path, node.lineno, span, *shown, text))
-            if at is None:
-                setattr(parent, name, node)
-            else:
-                getattr(parent, name)[at] = node
-    return found
-
-
-def _shown(*nodes: ast.AST | None) -> list[str]:
-    """Before and after, without the long part that both begin with."""
-    texts = ["left out" if node is None else _text(node) for node in nodes]
-    same = len(os.path.commonprefix(texts))
-    cut = same - 20 if same > 40 else 0
-    texts = ["..." * bool(cut) + text[cut:] for text in texts]
-    return [text if len(text) < 90 else text[:87] + "..." for text in texts]
-
-
-def _text(node: ast.AST) -> str:
-    head = ast.Expr(node.test) if isinstance(node, (ast.If, ast.While)) else node
-    text = " ".join(ast.unparse(ast.fix_missing_locations(copy.deepcopy(head))).split())
-    return f"{type(node).__name__.lower()} {text}" if head is not node else text
+    return int(pytest.main(options, plugins=plugins))
 
 
 def tree_copy(folder: Path) -> Path:
@@ -207,69 +61,118 @@ def tree_copy(folder: Path) -> Path:
     return folder
 
 
-def forked(folder: Path, work: Callable[[list[str]], int], timeout: float) -> int | None:
-    """The exit status of work in a process of its own; None where it takes too long."""
-    process = os.fork()
-    if not process:
-        code = 1
-        try:
-            os.setsid()
-            with open(folder / "log", "w") as log:
-                os.dup2(log.fileno(), 1)
-                os.dup2(log.fileno(), 2)
-            os.chdir(folder)
-            sys.path[:] = [str(folder), *(p for p in sys.path if Path(p or ".").resolve() != ROOT)]
-            for name in [n for n in sys.modules if n.split(".")[0] in ("tests", "pyg_gunet")]:
-                del sys.modules[name]
-            options = ["-q", "-p", "no:cacheprovider", "-W", "ignore", "--no-header"]
-            code = work([*options, f"--rootdir={folder}"])
-        finally:
-            os._exit(code)
-    end = time.monotonic() + timeout
-    while time.monotonic() < end:
-        done, status = os.waitpid(process, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.02)
-    os.killpg(process, signal.SIGKILL)
-    os.waitpid(process, 0)
-    return None
-
-
-def pytest_main(options: list[str]) -> int:
-    import pytest
-
-    return int(pytest.main(options))
-
-
-def reached(folder: Path, file: str, timeout: float) -> dict[str, Any]:
-    """What the tests of a file reach; they have to pass."""
-    out = folder / "reach.json"
-    code = forked(folder, lambda options: watch(folder, [*options, file], out), timeout)
-    if code not in (0, 5):  # 5: no test in it
-        raise SystemExit(f"{file} fails without a mutant:\n" + (folder / "log").read_text())
-    return json.loads(out.read_text())
-
-
 class State:
-    """What is known, on disk after each step."""
+    """What is known, on disk after each step: outcomes in a file, and what each file of tests
+    reaches, by its text, in a folder beside it."""
 
-    def __init__(self, path: Path | None) -> None:
-        self.path = path
-        kept = json.loads(path.read_text()) if path and path.exists() else {}
-        self.reach: dict[str, Any] = kept.get("reach", {})
-        self.results: dict[str, str] = kept.get("results", {})
+    def __init__(self, path: Path) -> None:
+        self.path, self.folder = path, path.with_suffix(".reach")
+        self.load()
+
+    def load(self) -> None:
+        self.results = json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def save(self) -> None:
-        if self.path:
-            aside = self.path.with_suffix(".tmp")
-            aside.write_text(json.dumps({"results": self.results, "reach": self.reach}, indent=0))
-            aside.replace(self.path)
+        _write(self.path, self.results)
+
+    def reach(self, file: str) -> Path:
+        text = hashlib.sha256(file.encode() + (ROOT / file).read_bytes()).hexdigest()
+        return self.folder / f"{text[:16]}.json"
+
+
+def _write(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".tmp")
+    aside.write_text(json.dumps(value))
+    aside.replace(path)
+
+
+class Run:
+    """Finds what becomes of each mutant, until the time is over."""
+
+    def __init__(self, folder: Path, state: State, args: argparse.Namespace) -> None:
+        self.folder, self.state, self.args = folder, state, args
+        self.end = time.monotonic() + args.seconds
+        self.table = Reach({}, {})
+
+    @property
+    def left(self) -> bool:
+        return time.monotonic() < self.end
+
+    def look(self, files: list[str]) -> None:
+        """Fills in what the tests of these files reach; they have to pass."""
+        places = {file: self.state.reach(file) for file in files}
+        missing = [file for file in files if not places[file].exists()]
+
+        def write(file: str, record: dict[str, Any]) -> bool:
+            _write(places[file], record)
+            return self.left
+
+        def work(options: list[str]) -> int:
+            watch = Watch(self.folder, write)
+            code = pytest_main([*options, *missing], [watch])
+            if code in (0, 5):
+                for file in missing:
+                    if not places[file].exists():  # no test in it
+                        write(file, {"lines": {}, "seconds": {}})
+            return code
+
+        if missing and self.left:
+            code = fork(self.folder, work, float("inf"), float("inf"))
+            if code not in (0, 2, 5):  # 2: stopped, the time is over
+                raise SystemExit("without a mutant:\n" + (self.folder / "log").read_text())
+        known = [path for path in places.values() if path.exists()]
+        self.table = joined([json.loads(path.read_text()) for path in known])
+
+    def near(self, mutant: Mutant) -> list[str]:
+        return self.table.of(mutant.path.as_posix(), *mutant.lines, self.args.budget)
+
+    def limit(self, near: list[str]) -> float:
+        return min(self.args.timeout, 5 + 5 * sum(self.table.seconds[name] for name in near))
+
+    def done(self, mutant: Mutant, near: int, code: str | int) -> bool:
+        """Notes an outcome; whether there is time for another. A timeout counts as noticed."""
+        result = {0: "survived", "timeout": "timeout"}.get(code, "killed")
+        self.state.results[mutant.key] = result
+        self.state.save()
+        if result != "killed":
+            print(f"{result} {near} tests: {mutant}", file=sys.__stderr__, flush=True)
+        return self.left
+
+    def warm(self, chosen: list[Mutant], files: list[str]) -> None:
+        """Mutants of functions."""
+        plugin = Warm(chosen, self.near, self.limit, self.done)
+        work = lambda options: pytest_main([*options, *files], [plugin])  # noqa: E731
+        fork(self.folder, work, float("inf"), float("inf"))
+        self.state.load()
+
+    def cold(self, mutant: Mutant) -> None:
+        """One mutant, imported."""
+        near = self.near(mutant)
+        target = self.folder / mutant.path
+        target.write_text(mutant.source)
+        try:
+            work = lambda options: pytest_main([*options, "-x", *near])  # noqa: E731
+            limit = self.limit(near) + 30
+            code = fork(self.folder, work, limit, 10 * limit) if near else 0
+        finally:
+            shutil.copy(ROOT / mutant.path, target)
+        self.done(mutant, len(near), code)
+
+    def __call__(self, chosen: list[Mutant], files: list[str]) -> None:
+        self.look(files)
+        for step in (lambda rest: self.warm(rest, files), lambda rest: [*map(self.timed, rest)]):
+            rest = [mutant for mutant in chosen if mutant.key not in self.state.results]
+            if rest and self.left:
+                step(rest)
+
+    def timed(self, mutant: Mutant) -> None:
+        if self.left:
+            self.cold(mutant)
 
 
 def run(chosen: list[Mutant], files: list[str], state: State, args: argparse.Namespace) -> None:
-    """Fills in what became of each mutant, until the time is over; a timeout counts as noticed."""
-    end = time.monotonic() + args.seconds
+    """In a copy of the tree, from a process that has imported the libraries."""
     for name in LIBRARIES:
         try:
             importlib.import_module(name)
@@ -277,34 +180,13 @@ def run(chosen: list[Mutant], files: list[str], state: State, args: argparse.Nam
             continue
     sys.dont_write_bytecode = True
     with tempfile.TemporaryDirectory() as temporary:
-        folder = tree_copy(Path(temporary))
-        for file in files:
-            text = hashlib.sha256((ROOT / file).read_bytes()).hexdigest()
-            if state.reach.get(file, {}).get("text") == text:
-                continue
-            if time.monotonic() > end:
-                return
-            state.reach[file] = reached(folder, file, 10 * args.timeout) | {"text": text}
-            state.save()
-        reach = joined([state.reach[file] for file in files])
-        for mutant in chosen:
-            if mutant.key in state.results:
-                continue
-            if time.monotonic() > end:
-                return
-            near = reach.of(mutant.path.as_posix(), *mutant.lines, args.budget)
-            target = folder / mutant.path
-            target.write_text(mutant.source)
-            try:
-                work = lambda options: pytest_main([*options, "-x", *near])  # noqa: B023, E731
-                code = forked(folder, work, args.timeout) if near else 0
-            finally:
-                shutil.copy(ROOT / mutant.path, target)
-            result = {None: "timeout", 0: "survived"}.get(code, "killed")
-            state.results[mutant.key] = result
-            state.save()
-            if result != "killed":
-                print(f"{result} {len(near)} tests: {mutant}", flush=True)
+        Run(tree_copy(Path(temporary)), state, args)(chosen, files)
+
+
+def equivalents() -> set[str]:
+    """The names in the list of mutants that no test can tell; a reason stands under each."""
+    lines = EQUIVALENT.read_text().splitlines() if EQUIVALENT.exists() else []
+    return {line for line in lines if line and line[0] not in " #"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -315,7 +197,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tests", nargs="+", required=True, help="files or folders of tests")
     parser.add_argument("--sample", type=int, default=None, help="how many (default: all)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--timeout", type=float, default=120.0, help="seconds per mutant")
+    parser.add_argument("--timeout", type=float, default=120.0, help="processor seconds per mutant")
     parser.add_argument("--budget", type=float, default=60.0, help="seconds of tests per mutant")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long")
     parser.add_argument("--list", action="store_true", help="print the sample, run nothing")
@@ -326,20 +208,24 @@ def main(argv: list[str] | None = None) -> int:
         if not (ROOT / name).exists():
             parser.error(f"no such module or folder: {name}")
     every = [one for file in modules(args.paths, "*.py") for one in mutants(Path(file))]
-    chosen = every
-    if args.sample is not None:
-        chosen = random.Random(args.seed).sample(every, min(args.sample, len(every)))
+    chosen = every if args.sample is None else sample(every, args.sample, args.seed)
     if args.list:
         print(*chosen, sep="\n")
         return 0
-    state = State(args.state)
-    if args.again:
-        state.results = {k: v for k, v in state.results.items() if v != "survived"}
-    run(chosen, modules(args.tests, "test_*.py"), state, args)
-    results = [state.results.get(mutant.key, "not run") for mutant in chosen]
+    known = equivalents()
+    with tempfile.TemporaryDirectory() as temporary:
+        state = State(args.state or Path(temporary) / "state.json")
+        if args.again:
+            state.results = {k: v for k, v in state.results.items() if v != "survived"}
+        state.results |= {one.key: "equivalent" for one in chosen if one.name in known}
+        run(chosen, modules(args.tests, "test_*.py"), state, args)
+        results = [state.results.get(mutant.key, "not run") for mutant in chosen]
     counts = ", ".join(f"{results.count(one)} {one}" for one in sorted(set(results)))
     print(f"{len(chosen)} of {len(every)} mutants, seed {args.seed}: {counts}")
-    return int(not set(results) <= {"killed", "timeout"})
+    for mutant, result in zip(chosen, results):
+        if result == "survived":
+            print(mutant.name)
+    return int(not set(results) <= {"killed", "timeout", "equivalent"})
 
 
 def modules(names: list[str], pattern: str) -> list[str]:

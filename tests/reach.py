@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,37 +33,47 @@ class Reach(NamedTuple):
 
 
 class Watch:
-    """Tells coverage which test is on."""
+    """A plugin of pytest that tells coverage which test is on, and writes what a file of tests
+    reached when its last test is over; `write` says whether there is time for the next."""
 
-    def __init__(self, folder: Path) -> None:
-        self.cover = coverage.Coverage(
-            data_file=None, source=[str(folder / "pyg_gunet")], config_file=False
-        )
+    def __init__(self, folder: Path, write: Callable[[str, dict[str, Any]], bool]) -> None:
+        source = [str(folder / "pyg_gunet")]
+        self.cover = coverage.Coverage(data_file=None, source=source, config_file=False)
+        self.folder, self.write = folder, write
         self.seconds: dict[str, float] = {}
+        self.cover.start()
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_protocol(self, item: Any, nextitem: Any) -> Iterator[None]:
         self.cover.switch_context(item.nodeid)
-        start = time.perf_counter()
+        start = time.process_time()
         yield
-        self.seconds[item.nodeid] = time.perf_counter() - start
+        self.seconds[item.nodeid] = time.process_time() - start
         self.cover.switch_context("")
+        if nextitem is None or nextitem.path != item.path:
+            record = self.record()
+            if not item.session.testsfailed and not self.write(_file(item), record):
+                item.session.shouldstop = "the time is over"
+
+    def record(self) -> dict[str, Any]:
+        """What was reached since the last one, tests by their place in `seconds`."""
+        self.cover.stop()
+        data, lines = self.cover.get_data(), {}
+        number = {test: at for at, test in enumerate(self.seconds)}
+        for name in data.measured_files():
+            found = lines[Path(name).relative_to(self.folder).as_posix()] = {}
+            for line, tests in data.contexts_by_lineno(name).items():
+                numbers = sorted(number[test] for test in set(tests) if test)
+                if numbers:
+                    found[str(line)] = numbers
+        seconds, self.seconds = self.seconds, {}
+        self.cover.erase()
+        self.cover.start()
+        return {"lines": lines, "seconds": seconds}
 
 
-def watch(folder: Path, options: list[str], out: Path) -> int:
-    """Runs pytest and writes what it reached; its exit status."""
-    seen = Watch(folder)
-    seen.cover.start()
-    try:
-        code = int(pytest.main(options, plugins=[seen]))
-    finally:
-        seen.cover.stop()
-    data, lines = seen.cover.get_data(), {}
-    for name in data.measured_files():
-        contexts = {n: sorted(set(c) - {""}) for n, c in data.contexts_by_lineno(name).items()}
-        lines[Path(name).relative_to(folder).as_posix()] = {n: c for n, c in contexts.items() if c}
-    out.write_text(json.dumps({"lines": lines, "seconds": seen.seconds}))
-    return code
+def _file(item: Any) -> str:
+    return str(item.nodeid).split("::")[0]
 
 
 def joined(records: list[dict[str, Any]]) -> Reach:
@@ -72,8 +81,9 @@ def joined(records: list[dict[str, Any]]) -> Reach:
     reach = Reach({}, {})
     for record in records:
         reach.seconds.update(record["seconds"])
+        tests = list(record["seconds"])
         for path, lines in record["lines"].items():
             into = reach.lines.setdefault(path, {})
             for line, ids in lines.items():
-                into.setdefault(int(line), []).extend(ids)
+                into.setdefault(int(line), []).extend(tests[at] for at in ids)
     return reach

@@ -17,6 +17,7 @@ import yaml
 from pyg_gunet import cli, options
 from pyg_gunet.data import names
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
 QUICK = ["--dataset", "ring", "--hidden-channels", "8", "--depth", "1", "--accelerator", "cpu"]
 
 
@@ -30,14 +31,9 @@ class Bomb:
         return (os.mkdir, (str(self.path),))
 
 
-@pytest.fixture(autouse=True)
-def quick_pictures(monkeypatch):
-    monkeypatch.setattr("pyg_gunet.train.pictures._save", lambda figure, path: path.touch())
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A finished run, drawn for real."""
+    """A finished run."""
     folder = tmp_path_factory.mktemp("runs") / "ring"
     assert cli.main(["fit", *QUICK, "--epochs", "3", "--out", str(folder), "--quiet"]) == 0
     return folder

@@ -207,7 +207,7 @@ def test_stale_levels_are_refused():
         fewer.hierarchy()
 
 
-def test_refusals():
+def test_words_and_hierarchies_that_do_not_fit():
     with pytest.raises(ValueError, match="'connect' must be one of 'contract'"):
         Coarsen(2, connect="walk")
     with pytest.raises(ValueError, match="'pool_ratios' must hold at least one ratio and at most"):

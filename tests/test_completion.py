@@ -29,7 +29,7 @@ def test_a_script_names_every_command(shell, capsys):
     assert all(command in script for command in cli.COMMANDS)
 
 
-def test_refusals(capsys):
+def test_shells_and_options_that_there_are_not(capsys):
     assert cli.main(["completion", "bash", "--stray"]) == 2
     assert "unrecognized argument '--stray'" in capsys.readouterr().err
     assert cli.main(["completion"]) == 2

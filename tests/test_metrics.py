@@ -346,7 +346,7 @@ class TestPartIoU:
         copy = pickle.loads(pickle.dumps(metric))
         same(copy.compute(), found)
 
-    def test_empty_and_errors(self):
+    def test_no_nodes_and_parts_that_are_none(self):
         metric = PartIoU(self.parts)
         none = torch.zeros(0, dtype=torch.int64)
         metric.update(none, none, none, none)

@@ -306,7 +306,7 @@ def test_images_by_one_call():
     assert float(metric.compute()["graph_aggregated_jaccard"]) == pytest.approx(sum(each) / 3)
 
 
-def test_refused_settings():
+def test_metrics_of_regions_name_the_setting():
     with pytest.raises(ValueError, match="'thresholds'.*2"):
         InstanceMetrics([2])
     with pytest.raises(TypeError, match="'ignore_index'.*0.5"):

@@ -171,7 +171,7 @@ class TestSuperpixels:
             ToSuperpixels()(torch.zeros(3, 4, 4, dtype=torch.uint8))
 
 
-def test_label_image_errors():
+def test_a_label_image_refuses_by_name():
     data = ToGrid()(torch.rand(1, 4, 5))
     with pytest.raises(ValueError, match=r"'label' must have 20 rows.*\[19\]"):
         to_label_image(torch.zeros(19), data)

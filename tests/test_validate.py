@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,8 +17,11 @@ from pyg_gunet import (
     GraphUNetAutoEncoder,
     GUnpool,
     HierarchicalReadout,
+    KLCritic,
+    MutualInformationCritic,
     OfficialGraphUNet,
     SegmentationUNet,
+    TelescopingCritic,
     VariationalAutoEncoder,
     validate,
     validation,
@@ -25,7 +29,10 @@ from pyg_gunet import (
 from pyg_gunet.files import check_path
 from pyg_gunet.functional import connect
 from pyg_gunet.functional.connect import two_hop
+from pyg_gunet.functional.interpolate import nearest_kept, prolongation
+from pyg_gunet.functional.select import topk
 from pyg_gunet.graph.sparse import product
+from pyg_gunet.transforms import grid_edges, repeat_graph
 from pyg_gunet.validate import (
     check_bool,
     check_generator,
@@ -275,6 +282,36 @@ def test_functions_check_by_themselves():
         GUnpool()(torch.ones(1, 1), torch.tensor([3]), 3)
     with pytest.raises(IndexError, match="'perm'"):
         two_hop(torch.tensor([[0], [1]]), None, torch.tensor([5]), 2)
+
+
+NONE, FIRST = torch.empty(2, 0, dtype=torch.long), torch.tensor([0])
+SIZES = {
+    "telescope": ("hidden_channels", lambda: TelescopingCritic(1, 1, 2**15)),
+    "features of a telescope": ("x_channels", lambda: TelescopingCritic(2**15, 1, 4)),
+    "rungs": ("rungs", lambda: TelescopingCritic(1, 1, 2**9, 2**12)),
+    "divergence": ("hidden_channels", lambda: KLCritic(1, 2**15)),
+    "information": ("hidden_channels", lambda: MutualInformationCritic(1, 1, 2**15)),
+    "model": ("hidden_channels", lambda: GraphUNet(1, 2**15, 1, 1)),
+    "features of a model": ("in_channels", lambda: GraphUNet(2**20, 2**10, 1, 1)),
+    "outputs": ("out_channels", lambda: GraphUNet(1, 2**10, 2**20, 1)),
+    "latent": ("latent_channels", lambda: GraphUNetAutoEncoder(1, 2**10, 2**20)),
+    "classes": ("num_classes", lambda: SegmentationUNet(1, 2**10, 2**20)),
+    "lifted": ("num_nodes", lambda: GUnpool()(torch.ones(1, 1), FIRST, 2**29)),
+    "prolonged": ("num_nodes", lambda: prolongation(FIRST, NONE, 2**27)),
+    "nearest": ("num_nodes", lambda: nearest_kept(FIRST, NONE, 2**27)),
+    "graphs": ("batch", lambda: topk(torch.ones(1), 0.5, FIRST + 2**27)),
+    "repetitions": ("times", lambda: repeat_graph(NONE, 2**20, 2**8)),
+    "pixels": ("width", lambda: grid_edges(2**13, 2**13)),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_beyond_the_memory_are_named_before_they_are_asked_for(name, monkeypatch):
+    argument, call = SIZES[name]
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=2**30))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ValueError, match=f"'{argument}' asks for .* GiB, more than .*, 1 GiB"):
+        call()
 
 
 TWO = torch.zeros(2)

@@ -56,11 +56,13 @@ def _read_surface(path: Path) -> Data:
     import trimesh
 
     try:
-        mesh: Any = trimesh.load(path, force="mesh", merge_tex=True, merge_norm=True)
+        mesh: Any = trimesh.load(path, force="mesh", process=False)
     except Exception as error:  # each format has its own
         raise ValueError(f"cannot read '{path}' as a mesh: {first_line(error)}") from error
     if not isinstance(mesh, trimesh.Trimesh) or not len(mesh.faces):
         raise ValueError(f"'{path}' holds no triangle")
+    _check_finite(path, "a vertex", torch.tensor(mesh.vertices))  # `process` would drop it
+    mesh.process(merge_tex=True, merge_norm=True)
     edges = torch.tensor(mesh.edges_unique, dtype=torch.long).t()
     return _graph(path, torch.tensor(mesh.vertices), edges, [])
 
@@ -95,9 +97,13 @@ def _read_fields(path: Path) -> Data:
 
 def _graph(path: Path, pos: Tensor, edges: Tensor, fields: list[tuple[str, Tensor]]) -> Data:
     for what, values in [("a vertex", pos), *((f"a value of {name!r}", v) for name, v in fields)]:
-        if not bool(values.float().isfinite().all()):
-            raise ValueError(f"'{path}' holds {what} that is not finite")
+        _check_finite(path, what, values)
     pos = pos.float()
     columns = [values.float().view(len(pos), -1) for _, values in fields]
     x = torch.cat(columns, dim=1) if columns else pos.clone()
     return Data(x=x, pos=pos, edge_index=to_undirected(edges, num_nodes=len(pos)))
+
+
+def _check_finite(path: Path, what: str, values: Tensor) -> None:
+    if not bool(values.float().isfinite().all()):
+        raise ValueError(f"'{path}' holds {what} that is not finite")

@@ -282,7 +282,8 @@ def two_hop_weight_grad(
     grad = torch.zeros(edge_weight.size(0) + 1, dtype=compute, device=device)  # last: the identity
     total = cumsum(count)
     cuts = torch.arange(0, int(total[-1]) + PRODUCTS_PER_CHUNK, PRODUCTS_PER_CHUNK, device=device)
-    bounds = torch.searchsorted(total, cuts).clamp(max=count.size(0)).unique().tolist()
+    # One by one, and few: in torch.func of torch 2.8 a tensor does not come as a list.
+    bounds = [int(one) for one in torch.searchsorted(total, cuts).clamp(max=count.size(0)).unique()]
     for lo, hi in zip(bounds[:-1], bounds[1:]):
         n = int(total[hi] - total[lo])
         left = torch.arange(lo, hi, device=device).repeat_interleave(count[lo:hi], output_size=n)

@@ -119,8 +119,8 @@ def topk(
         _check(score, batch, values)
         if k is not None:
             sizes = graph_sizes(batch, score.size(0), score.device)
+            check_same_device(score, "score", k=k)  # before it is compared
             _check_counts(k, "k", sizes, values)
-            check_same_device(score, "score", k=k)
     if min_score is not None:
         return _above(score, batch, min_score)
     if k is None and ratio is None:

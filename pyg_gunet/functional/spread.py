@@ -116,8 +116,6 @@ def spread(
                 pair = edge_index[:, where].tolist()
                 raise ValueError(f"'edge_index' must not join two graphs of 'batch' (got {pair})")
             k = _counts(k, graph, score.numel(), values)
-            if score.numel() == 0:
-                return graph
             order = torch.sort(score, descending=True, stable=True).indices
             order = order[torch.sort(graph[order], stable=True).indices]
             edges = lasting(_unique)(both_ways(edge_index), score.numel())
@@ -325,7 +323,7 @@ def _by_surroundings(
         colour = _hash((colour ^ 0x9E3779B9) & MASK)
     scan = torch.sort(torch.where(size > STRICT, _hash(rank), rank)).indices
     scan = scan[torch.sort(colour[scan], stable=True).indices]
-    quantile = rank * min(quantiles, 2**31) // size
+    quantile = rank * quantiles // size
     scan = scan[torch.sort(quantile[scan], stable=True).indices]
     return scan[torch.sort(graph[scan], stable=True).indices]
 

@@ -149,7 +149,7 @@ def test_an_edge_of_weight_zero_joins_nothing(module):
         torch.testing.assert_close(out.view(-1), torch.tensor([4.0, -4.0, 0.0, 0.0]))
 
 
-def test_refusals(module):
+def test_kept_nodes_and_weights_that_make_no_system(module):
     edges = torch.tensor([[0, 1], [1, 2]])
     x = torch.ones(2, 1)
     with pytest.raises(ValueError, match="'perm' must hold a node"):

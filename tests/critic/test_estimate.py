@@ -221,6 +221,7 @@ def test_density_starts_as_the_regression_and_integrates_to_one() -> None:
     x, y = torch.randn(4000, 2), torch.randn(4000, 2)
     y = y @ torch.tensor([[1.0, 0.5], [0.0, 2.0]]) + x
     density = Density(2, 2, 16)
+    assert torch.equal(density(x, y), density(-x, y))  # the network says nothing yet
     density.prepare([(x, y)])
     left = y - x - y.mean(0) + x.mean(0)
     normal = torch.distributions.MultivariateNormal(torch.zeros(2), left.T.cov())

@@ -59,7 +59,7 @@ def test_fit_calibrates_slope_and_offset_on_held_out_data() -> None:
     assert abs(float(critic.estimate(*held).value)) < 0.05
 
 
-def test_fit_errors() -> None:
+def test_fits_that_cannot_start() -> None:
     critic = KLCritic(1, 4)
     data = torch.randn(10, 1), torch.randn(10, 1)
     with pytest.raises(ValueError, match="'steps' must be at least 1"):
@@ -70,6 +70,34 @@ def test_fit_errors() -> None:
         fit_critic(critic, data, 10, val_ratio=1.0)
     with pytest.raises(ValueError, match="'p' must be finite"):
         fit_critic(critic, (data[0] * math.nan, data[1]), 10)
+    with pytest.raises(TypeError, match="'critic'.*Linear"):
+        fit_critic(torch.nn.Linear(1, 1), lambda: data, 1)
+    with pytest.raises(ValueError, match=r"'sample' must hold two rows.*\[1, 1\]"):
+        fit_critic(critic, (torch.zeros(1, 1), torch.zeros(1, 1)), 1)
+    with pytest.raises(TypeError, match=r"'val'.*\[\]"):
+        fit_critic(critic, data, 1, val=[])
+
+
+class Endless(torch.nn.Module):
+    """What `fit_critic` asks of a critic, with a loss that says nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def loss(self, *batch):
+        return self.weight.sum() + torch.inf
+
+    def prepare(self, batches):
+        pass
+
+    split = minibatch = prepare
+
+
+def test_a_held_out_loss_that_is_infinite_from_the_start() -> None:
+    one = torch.zeros(1)
+    with pytest.raises(ValueError, match="'val' must give a finite loss at the start .*inf"):
+        fit_critic(Endless(), lambda: (one, one), 1)
 
 
 # -- TelescopingCritic -----------------------------------------------------------------------------

@@ -95,7 +95,7 @@ def test_dv_moving_average_is_updated_in_training_only() -> None:
     assert torch.equal(critic.log_mean, kept)
 
 
-def test_kl_critic_errors() -> None:
+def test_a_kl_critic_refuses_by_name() -> None:
     with pytest.raises(ValueError, match="'objective' must be one of"):
         KLCritic(2, objective="mine")
     with pytest.raises(ValueError, match="'nu'.*511"):

@@ -184,7 +184,7 @@ def test_corruption_is_named_what_it_is_and_works_on_one_graph() -> None:
     assert (many.n_pos, many.n_neg) == (500, 500)
 
 
-def test_mutual_information_critic_errors() -> None:
+def test_a_mutual_information_critic_refuses_by_name() -> None:
     critic = MutualInformationCritic(3, 2, 4)
     x, y, batch = node_pairs()
     calls = (critic, critic.loss, critic.estimate)

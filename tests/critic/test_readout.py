@@ -214,7 +214,7 @@ def test_far_log_ratios_stay_finite() -> None:
         assert math.isfinite(float(estimate.stderr)), readout
 
 
-def test_readout_errors() -> None:
+def test_two_samples_that_no_readout_takes() -> None:
     two = torch.zeros(2)
     with pytest.raises(ValueError, match="'r_p' must have shape"):
         two_sample_readout(torch.zeros(1), two)
@@ -229,6 +229,10 @@ def test_readout_errors() -> None:
     ids = torch.zeros(2, dtype=torch.long)
     with pytest.raises(ValueError, match="at least 2 clusters"):
         two_sample_readout(two, two, cluster_p=ids, cluster_q=ids)
+    with pytest.raises(TypeError, match="'cluster_q'.*float32"):
+        two_sample_readout(two, two, cluster_p=ids, cluster_q=two)
+    with pytest.raises(ValueError, match=r"'cluster_q'.*\[2\] .got \[3\]"):
+        two_sample_readout(two, two, cluster_p=ids, cluster_q=torch.zeros(3).long())
 
 
 # -- pairs -----------------------------------------------------------------------------------------
@@ -375,17 +379,11 @@ def test_pair_loss_matches_a_loop_and_chunks_add_up(nu: float) -> None:
     assert torch.autograd.gradcheck(lambda s: pair_loss(dense_pairs(s, target, weight), nu), scores)
 
 
-def test_pair_errors() -> None:
-    with pytest.raises(ValueError, match="'mask' must hold a negative pair"):
-        pair_loss(dense_pairs(torch.zeros(3, 1), torch.zeros(3, dtype=torch.long)))
-    with pytest.raises(ValueError, match="'scores' must have shape"):
-        dense_pairs(torch.zeros(3), torch.zeros(3, dtype=torch.long))
-    pairs = dense_pairs(torch.full((2, 2), math.nan), torch.arange(2))
-    with pytest.raises(ValueError, match="'pos' must not be NaN"):
-        pair_loss(pairs)
-    with pytest.raises(ValueError, match="'pos' must not be NaN"):
-        pair_readout(pairs)
-    with pytest.raises(ValueError, match="at least 2 graphs"):
-        pair_readout(dense_pairs(torch.zeros(3, 2), torch.zeros(3, dtype=torch.long)))
-    with pytest.raises(ValueError, match="at least one chunk"):
-        pair_readout([])
+def test_losses_that_name_the_argument() -> None:
+    two = torch.zeros(2)
+    with pytest.raises(ValueError, match=r"'weight_q'.*\[3"):
+        nce_loss(two, two, weight_q=torch.ones(3))
+    with pytest.raises(ValueError, match=r"'weight_q'.*-1\.0"):
+        nce_loss(two, two, weight_q=-torch.ones(2))
+    with pytest.raises(ValueError, match=r"'log_mean'.*\[2\]"):
+        dv_loss(two, two, log_mean=two)

@@ -65,7 +65,7 @@ def test_fields_at_the_vertices_are_the_features(tmp_path, kind):
     assert set(map(tuple, data.edge_index.t().tolist())) == pairs | {(b, a) for a, b in pairs}
 
 
-def test_refusals(tmp_path):
+def test_files_that_hold_no_mesh(tmp_path):
     path = tmp_path / "a.vtu"
     path.write_text("no mesh")
     with pytest.raises(ValueError, match="cannot read '.*a.vtu' as a mesh"):
@@ -82,4 +82,13 @@ def test_refusals(tmp_path):
     fields = {"heat": np.array([0, 0, np.nan, 0, 0, 0])}
     meshio.write(path, meshio.Mesh(points, {"line": [[0, 1]]}, point_data=fields))
     with pytest.raises(ValueError, match="a value of 'heat' that is not finite"):
+        load(path)
+
+
+@pytest.mark.parametrize("wrong", ["nan", "inf", "1e39"])  # the last beyond float32
+def test_a_vertex_that_is_not_finite(tmp_path, wrong):
+    """trimesh by itself leaves it out, and of what hangs on it makes other triangles."""
+    path = tmp_path / "a.obj"
+    path.write_text(f"v 1 1 1\nv 1 0 0\nv 0 1 0\nv {wrong} 0 0\nf 1 2 3\nf 2 3 4\n")
+    with pytest.raises(ValueError, match="holds a vertex that is not finite"):
         load(path)

@@ -202,7 +202,7 @@ def test_edges_of_the_range():
         ),
     ],
 )
-def test_refused(call, error, match):
+def test_every_way_back_names_the_argument(call, error, match):
     with pytest.raises(error, match=match):
         call()
 

@@ -119,7 +119,7 @@ def test_batch_keeps_graphs_apart_and_hubs_cost_no_square() -> None:
     assert weight.sum().item() / 20000 == pytest.approx(9999, rel=0.02)
 
 
-def test_no_edges_and_errors() -> None:
+def test_no_edges_and_arguments_that_do_not_fit() -> None:
     none = torch.empty(2, 0, dtype=torch.long)
     index, weight = sampled_two_hop(none, None, torch.tensor([1]), 3)
     assert index.shape == (2, 0)

@@ -354,6 +354,8 @@ class TestErrors:
             seg.mean_iou(self.good, self.good, 3.0)
         with pytest.raises(TypeError, match="'ignore_index'.*'255'"):
             seg.mean_iou(self.good, self.good, 3, "255")
+        with pytest.raises(ValueError, match="'ignore_index' must fit.*1180591620717411303424"):
+            seg.mean_iou(self.good, self.good, 3, 2**70)
         with pytest.raises(TypeError, match="'preds'.*list"):
             seg.mean_iou([0, 1, 2, 2], self.good, 3)
         for absent in ("drop", 2, None, True, 0.5):

@@ -235,7 +235,7 @@ class TestSuperpixels:
         assert float(seg.achievable_accuracy(one, target)) == 4 / 8
         assert float(seg.undersegmentation_error(one, target)) == (3 + 4 + 1) / 8
 
-    def test_refused(self):
+    def test_labels_and_reductions_that_are_none(self):
         label = torch.tensor([0, 1])
         for score in (seg.undersegmentation_error, seg.achievable_accuracy):
             with pytest.raises(TypeError, match="'preds'.*float32"):

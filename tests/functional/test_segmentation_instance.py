@@ -355,7 +355,7 @@ def test_refused_instances(score):
         score(target, target, batch=torch.tensor([1, 0, 0]))
 
 
-def test_refused_options():
+def test_every_score_of_instances_names_the_option():
     target = torch.tensor([1, 0])
     with pytest.raises(ValueError, match="'threshold'.*0.2"):
         seg.instances_found(target, target, 0.2)

@@ -91,3 +91,11 @@ class TestPartIoU:
             seg.part_iou(logits, target, batch, category, [[0, 1], []])
         with pytest.raises(ValueError, match="'parts'.*-1"):
             seg.part_iou(logits, target, batch, category, [[0, -1], [2]])
+        with pytest.raises(ValueError, match="'preds'.*scalar"):
+            seg.part_iou(torch.tensor(1), target, batch, category, self.parts)
+        with pytest.raises(TypeError, match="'preds'.*int64"):
+            seg.part_iou(logits.long(), target, batch, category, self.parts)
+        with pytest.raises(TypeError, match="'parts'.*'ab'"):
+            seg.part_iou(logits, target, batch, category, "ab")
+        with pytest.raises(TypeError, match="'parts' must hold sequences of int.*1"):
+            seg.part_iou(logits, target, batch, category, [1])

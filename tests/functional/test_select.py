@@ -207,12 +207,21 @@ def test_renamed_nodes_rename_the_result():
     assert torch.equal(order[topk(score[order], 0.3)], topk(score, 0.3))
 
 
+def test_bad_sizes():
+    with pytest.raises(TypeError, match="'sizes'.*float32"):
+        num_kept(0.5, torch.ones(2))
+    with pytest.raises(ValueError, match=r"'sizes'.*\[2, 2\]"):
+        num_kept(0.5, torch.ones(2, 2).long())
+    with pytest.raises(ValueError, match="'sizes'.*-3 for graph 0"):
+        num_kept(0.5, torch.tensor([-3]))
+
+
 def test_no_nodes():
     assert topk(torch.empty(0), 0.5).shape == (0,)
     assert topk(torch.empty(0), 0.5, torch.empty(0, dtype=torch.long)).shape == (0,)
 
 
-def test_bad_input():
+def test_bad_scores():
     with pytest.raises(TypeError, match="'score'"):
         topk([1.0, 2.0])
     with pytest.raises(ValueError, match=r"'score'.*\[2, 2\]"):
@@ -225,3 +234,5 @@ def test_bad_input():
         topk(torch.ones(2), None, min_score="high")
     with pytest.raises(TypeError, match="'ratio'"):
         topk(torch.ones(2), "half")
+    with pytest.raises(TypeError, match="'k' must be of dtype int64 or int32 .*float32"):
+        topk(torch.ones(2), None, k=torch.ones(1))

@@ -287,7 +287,8 @@ def test_all_or_no_nodes():
     assert torch.equal(spread(score, edge_index, 12), score.argsort(descending=True))
     assert torch.equal(spread(score, edge_index, 99), score.argsort(descending=True))
     assert spread(score, edge_index, torch.tensor([0])).tolist() == []
-    assert spread(torch.empty(0), EMPTY, 3).tolist() == []
+    for quantiles in (None, 1, 5):
+        assert spread(torch.empty(0), EMPTY, 3, quantiles=quantiles).tolist() == []
 
 
 def test_ties_go_by_node_id():

@@ -227,46 +227,6 @@ def test_loss_refuses(args, error, match):
         GraphUNetAutoEncoder(3, 4).loss(*args)
 
 
-def test_edge_loss_and_decoder():
-    graph = random_graph(20, 60, loops=False)
-    model = awake(GraphUNetAutoEncoder(3, 4, depth=2).double())
-    assert isinstance(model.edge_decoder, pyg.InnerProductDecoder)
-    h = model.embed(torch.randn(20, 3, dtype=torch.float64), graph.edge_index)
-    negative = torch.randint(20, (2, 15))
-    h = h.double()  # the oracle takes logarithms of what rounds to 0 and 1
-    out = model.edge_loss(h, graph.edge_index, negative)
-    positive = model.edge_decoder(h, graph.edge_index, sigmoid=True)
-    expected = -torch.log(positive).mean()
-    expected = expected - torch.log(1 - model.edge_decoder(h, negative, sigmoid=True)).mean()
-    torch.testing.assert_close(out, expected)
-    model.edge_loss(h, graph.edge_index).backward()
-    assert model.lin_up.weight.grad is not None
-
-
-def test_drawn_non_edges_are_no_edges_in_whatever_order_these_come():
-    drawn = []
-
-    class Spy(torch.nn.Module):
-        def forward(self, h, edge_index, sigmoid=True):
-            drawn.append(edge_index)
-            return h[edge_index[0], 0]
-
-    model = GraphUNetAutoEncoder(3, 8, edge_decoder=Spy())
-    path = torch.tensor([[0, 1, 2], [1, 2, 3]])
-    edges = torch.cat([path + 4 * i for i in range(6)], dim=1)
-    edges = torch.cat([edges, edges.flip(0)], dim=1)
-    batch = torch.arange(6).repeat_interleave(4)
-    known = set(map(tuple, edges.t().tolist()))
-    for seed in range(5):
-        order = torch.randperm(36, generator=torch.Generator().manual_seed(seed))
-        for given in (edges, edges[:, order], edges[:, order].int()):
-            model.edge_loss(torch.randn(24, 8), given, batch=batch)
-            negative = drawn[-1].long()
-            assert negative.size(1) == 36
-            assert torch.equal(batch[negative[0]], batch[negative[1]])
-            assert not known & set(map(tuple, negative.t().tolist()))
-
-
 # --- learning
 
 

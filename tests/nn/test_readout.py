@@ -202,6 +202,12 @@ NET = GraphUNet(4, 6, 6, 2)
             TypeError,
             "'net' must be a GraphUNet.*SegmentationUNet",
         ),
+        (lambda: HierarchicalReadout(3, 2), TypeError, r"'net' must be a GraphUNet \(got 3\)"),
+        (
+            lambda: HierarchicalReadout(NET, 2, "mean"),
+            TypeError,
+            "'reduce' must be a tuple of names .got 'mean'",
+        ),
         (lambda: made()(ONE, NONE, torch.tensor([3]), batch_size=2), ValueError, "'batch_size'.*2"),
         (lambda: made()(ONE, NONE, batch_size=0), ValueError, "'batch_size'.*0"),
         (lambda: made().read([ONE], NET.states(ONE, NONE)[1]), ValueError, "'states'.*3.*1"),

@@ -338,3 +338,13 @@ def test_a_segmentation_net_refuses_by_name():
         deep_supervision(scales, torch.zeros(63, dtype=torch.int64), share=2.0)
     with pytest.raises(ValueError, match="'scales'"):
         deep_supervision([], torch.zeros(63, dtype=torch.int64))
+    with pytest.raises(TypeError, match="'scales'.*int"):
+        deep_supervision(3, torch.zeros(63, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"'target'.*\[63\] .got \[3"):
+        deep_supervision(scales, torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(TypeError, match="'target'.*float32"):
+        deep_supervision(scales, torch.zeros(63))
+    with pytest.raises(IndexError, match=r"'target'.*\[0, 5\) .got 7"):
+        deep_supervision(scales, torch.full((63,), 7))
+    with pytest.raises(TypeError, match="'criterion'.*3"):
+        deep_supervision(scales, torch.zeros(63, dtype=torch.int64), criterion=3)

@@ -319,6 +319,11 @@ def test_reset_parameters_reaches_all_of_them():
     assert all(not bool((p == 7.0).any()) for p in model.parameters())
 
 
+def test_a_convolution_that_is_none():
+    with pytest.raises(TypeError, match=r"'conv' must take \(in_channels, out_channels\)"):
+        GraphUNet(3, 4, 2, 1, conv=lambda channels: None)
+
+
 def test_a_normalisation_by_the_size_of_graphs_and_the_number_of_graphs():
     data = random_batch(sizes=(12, 9))
     model = GraphUNet(3, 6, 2, 2, norm="GraphSizeNorm")

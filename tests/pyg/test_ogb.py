@@ -77,11 +77,6 @@ def nobody_answers(monkeypatch):
     monkeypatch.setattr("urllib.request.urlopen", offline)
 
 
-@pytest.fixture
-def quick_pictures(monkeypatch):
-    monkeypatch.setattr("pyg_gunet.train.pictures._save", lambda figure, path: path.touch())
-
-
 @pytest.mark.parametrize("below", ["", "ogb"])
 def test_arxiv_is_what_was_written(tmp_path, capsys, below):
     arxiv(tmp_path / below)

@@ -34,10 +34,7 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return torch.load(path, weights_only=True)["state_dict"]
 
 
-@pytest.fixture(autouse=True)
-def quick_pictures(monkeypatch):
-    monkeypatch.setattr("pyg_gunet.train.pictures._save", lambda figure, path: path.touch())
-
+pytestmark = pytest.mark.usefixtures("quick_pictures")
 
 # What a process gets ----------------------------------------------------------------------------
 

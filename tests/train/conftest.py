@@ -32,11 +32,8 @@ def equal_weights(a: Path, b: Path) -> bool:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_pictures():
-    """Drawing takes longer than training here: the figures are made, but not rendered."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pyg_gunet.train.pictures._save", lambda figure, path: path.touch())
-        yield
+def drawn_quickly(quick_pictures):
+    pass
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 import torch_geometric
 from torch_geometric.data import Data
 
+import pyg_gunet
 from pyg_gunet.data import GraphDataset, load
 from pyg_gunet.nn.autoencoder import GraphUNetAutoEncoder
 from pyg_gunet.train import (
@@ -45,6 +47,8 @@ from tests.train.conftest import (
 def test_fit_writes_its_files(ring_run):
     assert sorted(os.listdir(ring_run.folder)) == FILES
     assert sorted(path.name for path in ring_run.files) == FILES
+    pictures = [path for path in ring_run.files if path.suffix == ".png"]
+    assert {path.read_bytes()[:8] for path in pictures} == {b"\x89PNG\r\n\x1a\n"}
     figures = json.loads((ring_run.folder / "metrics.json").read_text())
     assert figures == ring_run.figures
     assert figures["latent_floats"] == 16 * figures["settings"]["model"]["latent_channels"]
@@ -53,11 +57,17 @@ def test_fit_writes_its_files(ring_run):
     assert [row.split(",")[0] for row in rows[1:]] == ["1", "2", "3", "4"]
 
 
-def test_versions_are_told_whatever_name_a_package_was_installed_under(monkeypatch, ring_run):
-    """A nightly build of PyG is no 'torch-geometric' to importlib.metadata."""
-    monkeypatch.delattr("importlib.metadata.version")
-    assert versions() == ring_run.figures["versions"]
-    assert versions()["torch-geometric"] == torch_geometric.__version__
+def test_versions_are_told_where_nothing_is_installed_by_name(monkeypatch):
+    """A nightly build of PyG, a tree that is not installed."""
+
+    def version(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", version)
+    found = versions()
+    assert found["pyg_gunet"] == pyg_gunet.__version__
+    assert found["torch-geometric"] == torch_geometric.__version__
+    assert found.keys() == {"pyg_gunet", "torch", "torch-geometric", "pytorch-lightning"}
 
 
 def test_figures_are_those_of_the_best_checkpoint(ring_run):

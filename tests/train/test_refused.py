@@ -11,7 +11,6 @@ from pytorch_lightning import LightningModule
 from torch_geometric.data import Data
 
 from pyg_gunet import cli
-from pyg_gunet.data.meshes import read_mesh
 from pyg_gunet.train import OneGraph, embed, evaluate, fit, load_run, predict
 from pyg_gunet.train.callbacks import Interrupt
 from pyg_gunet.train.launch import run_trainer
@@ -117,13 +116,6 @@ def test_places_that_are_not_there():
 def test_a_stray_word_on_resume(ring_run, capsys):
     assert cli.main(["fit", "--resume", str(ring_run.folder), "--quiet", "stray"]) == 2
     assert "stray" in capsys.readouterr().err
-
-
-def test_a_vertex_that_is_not_finite(tmp_path):
-    faces = "v 1 1 1\nv 1 0 0\nv 0 1 0\nv 1e39 0 0\nf 1 2 3\nf 2 3 4\n"  # beyond float32
-    (tmp_path / "a.obj").write_text(faces)
-    with pytest.raises(ValueError, match="holds a vertex that is not finite"):
-        read_mesh(tmp_path / "a.obj")
 
 
 def test_the_second_ctrl_c_is_immediate():
