@@ -18,15 +18,15 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from pyg_gunet.functional.border import border_weight, connected_instances
-from pyg_gunet.functional.watershed import instance_depth, pixel_instances
+from pyg_gunet.functional.watershed import instance_depth
 from pyg_gunet.graph.level import Hierarchy
 from pyg_gunet.metrics import InstanceMetrics
+from pyg_gunet.train.instances import best_way, found_instances
 from pyg_gunet.transforms import Coarsen, ToGrid, grid_edges
 
 FOLDS, TRAIN, VALID = 5, 60, 12
 TILE, BATCH = 64, 4
 MIN_SIZE = 15  # pixels; fewer are no nucleus, of no system
-LOSSES = ("plain", "class", "border")
 
 
 @dataclass(eq=False)
@@ -40,12 +40,10 @@ class Picture:
     share: float  # of pixels in nuclei
 
     def weight(self, loss: str) -> Tensor:
-        """The weight of every pixel: 1, of its class, or of its class and the border."""
-        if loss == "plain":
-            return torch.ones_like(self.depth)
-        share = min(max(self.share, 0.01), 0.99)
+        """The weight of every pixel: 1, or of its class, and of the border."""
+        share = min(max(self.share, 0.01), 0.99) if "class" in loss else 0.5
         weight = torch.where(self.instance > 0, 0.5 / share, 0.5 / (1 - share))
-        return weight + self.border if loss == "border" else weight
+        return weight + self.border if "border" in loss else weight
 
 
 class Nuclei:
@@ -126,24 +124,21 @@ def sides(size: tuple[int, int]) -> Tensor:
 
 # From scores to instances --------------------------------------------------------------------
 
-Way = tuple[float, float | None]  # least probability; depth of seeds, or None for components
-WAYS: tuple[Way, ...] = tuple((p, s) for p in (0.3, 0.5, 0.7) for s in (None, 0.4, 0.6))
-
-
-def instances(probability: Tensor, depth: Tensor, way: Way) -> Tensor:
-    """The instance of each pixel [H, W], of the probability and depth of each [H, W]."""
-    flat = torch.ones_like(depth) if way[1] is None else depth
-    return pixel_instances(probability > way[0], flat, way[1] or 0.5, MIN_SIZE)
-
 
 def score(found: list[Tensor], truth: list[Tensor]) -> dict[str, float]:
-    """AP at IoU .5 and panoptic quality, means over the images."""
-    metric = InstanceMetrics(thresholds=[0.5], per_graph=True)
+    """AP at IoU .5, panoptic and segmentation quality, means over the images, and the first two of
+    each."""
+    metric = InstanceMetrics(thresholds=[0.5])
+    names = {"ap50": "average_precision_50", "pq": "panoptic_quality", "sq": "segmentation_quality"}
+    each: dict[str, list[float]] = {key: [] for key in names}
     for one, other in zip(found, truth, strict=True):
+        metric.reset()
         metric.update(one.reshape(-1), other.reshape(-1))
-    result = metric.compute()
-    names = {"ap50": "graph_average_precision_50", "pq": "graph_panoptic_quality"}
-    return {key: float(result[name]) for key, name in names.items()}
+        result = metric.compute()
+        for key, name in names.items():
+            each[key].append(float(result[name]))
+    own = {f"{k} of image {i}": v for k in ("ap50", "pq") for i, v in enumerate(each[k])}
+    return {**{key: float(np.nanmean(values)) for key, values in each.items()}, **own}
 
 
 Predict = Callable[[Picture], tuple[Tensor, Tensor]]
@@ -152,26 +147,24 @@ Predict = Callable[[Picture], tuple[Tensor, Tensor]]
 def judge(data: Nuclei, predict: Predict, valid: list[int], test: list[int]) -> dict[str, float]:
     """Chooses the way to instances on the validation images and scores it on the test images."""
     seen = [data.read(i) for i in valid]
-    maps = [predict(picture) for picture in seen]
-    truth = [picture.instance for picture in seen]
-    scores = {way: score([instances(*one, way) for one in maps], truth)["ap50"] for way in WAYS}
-    way = max(WAYS, key=scores.__getitem__)
+    way = best_way([predict(one) for one in seen], [one.instance for one in seen], MIN_SIZE)
     pictures = [data.read(i) for i in test]
     start = time.process_time()
     maps = [predict(picture) for picture in pictures]
     network = time.process_time() - start
-    found = score([instances(*one, way) for one in maps], [p.instance for p in pictures])
-    components = (way[0], None)
-    plain = score([instances(*one, components) for one in maps], [p.instance for p in pictures])
+    truth = [picture.instance for picture in pictures]
+    found = score([found_instances(one, way, MIN_SIZE) for one in maps], truth)
+    plain = score([found_instances(one, (way[0], 1.0), MIN_SIZE) for one in maps], truth)
+    own = {key: value for key, value in found.items() if " of image " in key}
     return {
-        **found,
+        **{key: found[key] for key in ("ap50", "pq", "sq")},
         "ap50 of components": plain["ap50"],
         "pq of components": plain["pq"],
-        "valid_ap50": scores[way],
         "least probability": way[0],
-        "seed depth": -1.0 if way[1] is None else way[1],
+        "prominence": way[1],
         "seconds per image": network / len(test),
         "images": float(len(test)),
+        **own,
     }
 
 

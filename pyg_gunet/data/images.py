@@ -113,9 +113,11 @@ def read_images(
         if masks == "instance":
             whole.update(instance=whole["y"], y=(whole["y"] > 0).long())
             graph = ToGrid(4)(image[:1], **whole)
+            # Without class weights, which make more pixels probable and masks too large.
+            weigh = BorderWeight(w0, sigma, class_weight=None)
             depth = instance_depth(graph.instance, graph.edge_index)
             for key, value in (
-                ("border_weight", BorderWeight(w0, sigma)(graph).border_weight),
+                ("border_weight", weigh(graph).border_weight),
                 ("depth", depth),
             ):
                 whole[key] = value.view(image.shape[1:])

@@ -230,20 +230,24 @@ def split_instances(
     foreground: Tensor,
     depth: Tensor,
     edge_index: Tensor,
-    seed_depth: float = 0.5,
+    prominence: float = 0.3,
     min_size: int = 1,
 ) -> Tensor:
-    r"""Instances of the foreground: the connected parts deeper than `seed_depth` are seeds, and
-    :func:`seeded_watershed` gives the rest of the foreground to them, deep nodes first.
+    r"""Instances of the foreground: one for each peak of the depth with enough prominence.
 
-    Connected foreground without a seed is an instance of its own; what has fewer than `min_size`
-    nodes is none.
+    The prominence of a peak is its height over the highest pass that leads to a higher one, the
+    dynamics of Grimaud, "A new measure of contrast: the dynamics", SPIE 1992, and of equal peaks
+    the last node's is the higher: a basin of :func:`seeded_watershed` whose peak has less joins the
+    one beyond that pass. The highest peak of a connected foreground stays, and what has fewer than
+    `min_size` nodes is none. The peaks are those of ``skimage.morphology.h_maxima``; a threshold
+    of the depth instead would split an instance at every hollow that crosses it.
 
     Args:
         foreground (Tensor): Which nodes belong to an instance `[N]`, bool.
         depth (Tensor): How deep inside each node lies `[N]`, as :func:`instance_depth`.
         edge_index (Tensor): The edges `[2, E]`; their direction does not matter.
-        seed_depth (float): What a seed's nodes exceed. (default: :obj:`0.5`)
+        prominence (float): The least of a peak; beyond the greatest depth instances are the
+            connected parts of the foreground. (default: :obj:`0.3`)
         min_size (int): The fewest nodes of an instance. (default: :obj:`1`)
 
     Returns:
@@ -254,27 +258,63 @@ def split_instances(
         TypeError, ValueError, IndexError: As :func:`seeded_watershed`.
 
     Example:
-        >>> path = torch.tensor([[0, 1, 2, 3, 4], [1, 2, 3, 4, 5]])
-        >>> depth = torch.tensor([0.0, 0.6, 0.9, 0.2, 0.3, 0.8])
+        >>> path = torch.tensor([[0, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6]])
+        >>> depth = torch.tensor([0.0, 0.6, 0.9, 0.2, 0.7, 0.6, 0.8])
         >>> split_instances(depth > 0, depth, path)
-        tensor([0, 1, 1, 1, 2, 2])
+        tensor([0, 1, 1, 1, 2, 2, 2])
     """
-    check_number(seed_depth, "seed_depth")
+    check_number(prominence, "prominence", low=0.0)
     check_positive_int(min_size, "min_size")
     _check_foreground(foreground, depth, "[N]")
-    seed = connected_instances((foreground & (depth > seed_depth)).long(), edge_index)
-    found = seeded_watershed(seed, -depth, edge_index, foreground)
-    alone = connected_instances((foreground & (found == 0)).long(), edge_index)
-    found = (
-        torch.where(alone > 0, alone + found.amax().clamp(min=0), found) if len(found) else found
-    )
+    with outermost() as values:
+        check_edge_index(edge_index, len(foreground), values, of="foreground")
+    row, col = edge_index[:, foreground[edge_index].all(dim=0)].cpu().numpy()
+    height = depth.detach().cpu().double().numpy()
+    peak = foreground.cpu().numpy().copy()
+    for a, b in ((row, col), (col, row)):
+        peak[a[height[b] > height[a]]] = False
+    seed = connected_instances(torch.from_numpy(peak).long(), edge_index.cpu())
+    basin = seeded_watershed(seed, -depth.detach().cpu(), edge_index.cpu(), foreground.cpu())
+    found = torch.from_numpy(_joined(basin.numpy(), height, row, col, prominence))
     large = found.bincount() >= min_size
-    found = found.where(large[found], 0)
-    return torch.from_numpy(in_order(found.cpu().numpy())).to(found.device)
+    return torch.from_numpy(in_order(found.where(large[found], 0).numpy())).to(foreground.device)
+
+
+def _joined(
+    basin: NDArray[np.int64],
+    height: NDArray[np.float64],
+    row: NDArray[np.int64],
+    col: NDArray[np.int64],
+    prominence: float,
+) -> NDArray[np.int64]:
+    """Basins joined until every peak that is left has the prominence; numbers may be missing."""
+    peak = np.zeros(basin.max(initial=0) + 1)
+    np.maximum.at(peak, basin, height)
+    rank = np.empty(len(peak), dtype=np.int64)
+    rank[np.argsort(peak, kind="stable")] = np.arange(len(peak))
+    root = np.arange(len(peak))
+    ends = np.concatenate([[row, col], [col, row]], axis=1)
+    passes = np.minimum(height[ends[0]], height[ends[1]])
+    a, b = basin[ends]
+    while True:
+        a, b = root[a], root[b]
+        apart = a != b
+        a, b, passes = a[apart], b[apart], passes[apart]
+        # The highest pass of each basin, of equal ones that to the highest peak: the last of it.
+        order = np.lexsort((rank[b], passes, a))
+        last = order[np.append(a[order][1:] != a[order][:-1], True)] if len(order) else order
+        low = (rank[b[last]] > rank[a[last]]) & (peak[a[last]] - passes[last] < prominence)
+        if not low.any():
+            return root[basin]
+        step = np.arange(len(peak))
+        step[a[last][low]] = b[last][low]
+        while not np.array_equal(step, step[step]):
+            step = step[step]
+        root = step[root]
 
 
 def pixel_instances(
-    foreground: Tensor, depth: Tensor, seed_depth: float = 0.5, min_size: int = 1
+    foreground: Tensor, depth: Tensor, prominence: float = 0.3, min_size: int = 1
 ) -> Tensor:
     r""":func:`split_instances` of a picture, pixels joined along their four sides.
 
@@ -283,7 +323,7 @@ def pixel_instances(
     Args:
         foreground (Tensor): Which pixels belong to an instance `[H, W]`, bool.
         depth (Tensor): How deep inside each pixel lies `[H, W]`.
-        seed_depth, min_size: See :func:`split_instances`.
+        prominence, min_size: See :func:`split_instances`.
 
     Returns:
         Tensor: The instance of each pixel `[H, W]`, int64.
@@ -307,7 +347,7 @@ def pixel_instances(
     for number in np.unique(group[1:]):
         first, end = np.searchsorted(group[1:], [number, number + 1]) + 1
         own = torch.from_numpy((part >= first) & (part < end)).to(foreground.device)
-        found = _of_pixels(own, depth, seed_depth, min_size).int()
+        found = _of_pixels(own, depth, prominence, min_size).int()
         out.masked_scatter_(own, found.where(found == 0, found + last))
         last = max(last, int(out.max()))
     return torch.from_numpy(in_order(out.view(-1).cpu().numpy())).view(out.shape).to(out.device)
@@ -325,7 +365,7 @@ def _check_foreground(foreground: Tensor, depth: Tensor, shape: str) -> None:
         )
 
 
-def _of_pixels(foreground: Tensor, depth: Tensor, seed_depth: float, min_size: int) -> Tensor:
+def _of_pixels(foreground: Tensor, depth: Tensor, prominence: float, min_size: int) -> Tensor:
     """The instances of the foreground's pixels, in their order."""
     node = foreground.view(-1).cumsum(0, dtype=torch.int32).view(foreground.shape) - 1
     pairs = []
@@ -336,4 +376,4 @@ def _of_pixels(foreground: Tensor, depth: Tensor, seed_depth: float, min_size: i
         pairs.append(torch.stack([ends[1][0][both], ends[1][1][both]]))
     edges = torch.cat(pairs, dim=1).long()
     inside = torch.ones(int(foreground.sum()), dtype=torch.bool, device=foreground.device)
-    return split_instances(inside, depth[foreground], edges, seed_depth, min_size)
+    return split_instances(inside, depth[foreground], edges, prominence, min_size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
 
@@ -84,8 +85,10 @@ class DirectionConv(MessagePassing):
                 f"'edge_attr' must hold an offset in the plane per edge, [{edge_index.size(1)}, 2] "
                 f"(got {list(edge_attr.shape)})"
             )
-        near = apply_map(self._block(edge_index, edge_attr, x), x)
-        return self.lin(torch.cat([x, near.view(x.size(0), -1)], dim=1))
+        near = apply_map(self._block(edge_index, edge_attr, x), x).view(x.size(0), -1)
+        # Two products: joining x and its neighbours copies the largest tensor of the layer twice.
+        own, others = self.lin.weight.split([self.in_channels, near.size(1)], dim=1)
+        return F.linear(x, own, self.lin.bias) + F.linear(near, others)
 
     def _block(self, edge_index: Tensor, edge_attr: Tensor, x: Tensor) -> SparseBlock:
         """The means over each sector, [N * sectors, N]."""

@@ -301,8 +301,8 @@ class Images(Graphs):
         masks (str, optional): What the masks hold: class, instance. (default: class, unless they
             look like instances)
         tile_size (int, optional): Height and width of a tile in pixels. (default: 64)
-        border_weight (float, optional): w0 of the border weights of instances; 0: class weights
-            alone. (default: 10.0)
+        border_weight (float, optional): w0 of the border weights of instances; 0: none.
+            (default: 10.0)
         contrast (str, optional): image (each image from its 1st to its 99.8th percentile), none
             (the images' own units). (default: none)
     """

@@ -124,6 +124,11 @@ class GraphModule(LightningModule):
     def check(cls, data: Any) -> None:
         """Refuses a data module that the task cannot use."""
 
+    def settle(self, data: Any) -> bool:
+        """Chooses on the validation part what training does not learn; whether it did. What it
+        chose is kept in buffers, of which the checkpoint of the best epoch hears."""
+        return False
+
     def report(self, data: Any, folder: Path | None) -> tuple[Figures, list[Path]]:
         """Figures on the test part, and pictures where there is a folder."""
         return {}, []

@@ -30,6 +30,7 @@ from pyg_gunet.train.callbacks import (
     History,
     Interrupt,
     Last,
+    SafeCheckpointIO,
 )
 from pyg_gunet.train.config import Config
 from pyg_gunet.train.data import GraphData, check_dataset
@@ -212,7 +213,8 @@ def train(
             files = [path / LAST] if (path / LAST).is_file() else []
             return Run(path, {"epochs": trainer.current_epoch}, files, interrupt.signal)
         chosen = path / BEST if (path / BEST).is_file() else path / LAST
-        load_weights(model, read_checkpoint(chosen, "best.ckpt"), "best.ckpt")
+        checkpoint = read_checkpoint(chosen, "best.ckpt")
+        load_weights(model, checkpoint, "best.ckpt")
         figures: dict[str, Any] = {"task": config["task"], "seed": config.get("seed", 0)}
         if isinstance(data, GraphData):
             figures.update(data.describe(by_nodes(model)))
@@ -226,6 +228,9 @@ def train(
         model.eval().cpu()
         with alone():  # the other processes are done
             if isinstance(model, GraphModule):
+                if model.settle(data):
+                    checkpoint["state_dict"] = model.state_dict()
+                    SafeCheckpointIO().save_checkpoint(checkpoint, chosen)
                 results, made = model.report(data, path)
                 figures.update(results)
             else:

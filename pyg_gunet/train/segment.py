@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,18 +14,25 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.utils import scatter
 
 from pyg_gunet.data import VOID
-from pyg_gunet.functional.watershed import pixel_instances
 from pyg_gunet.metrics import PartIoU, SegmentationMetrics
 from pyg_gunet.nn.direction import DirectionConv
 from pyg_gunet.nn.loss import BorderWeightedCrossEntropy
 from pyg_gunet.nn.segmentation import Scale, SegmentationUNet, deep_supervision
 from pyg_gunet.train import pictures
-from pyg_gunet.train.instances import instance_figures, stitched
+from pyg_gunet.train.instances import (
+    DEFAULT,
+    best_way,
+    found_instances,
+    instance_figures,
+    stitched,
+    whole_pictures,
+)
 from pyg_gunet.train.module import Figures, GraphModule
 from pyg_gunet.validate import check_bool, check_choice, check_number, check_positive_int
 
 _SHOWN = 6  # graphs in the picture
 _READY = 4  # sizes of batches whose levels are kept
+_JUDGED = 24  # validation pictures that settle how instances are found
 
 
 class Segment(GraphModule):
@@ -32,9 +40,11 @@ class Segment(GraphModule):
     where a graph has it. Nodes labelled 255 do not count. The best epoch is chosen by the mean IoU
     on the validation graphs.
 
-    Pictures with masks of instances teach one more output, the depth inside an instance, and its
-    seeded watershed parts instances that touch; levels that hang on the graph alone are made once
-    for all batches of the same edges, and :class:`DirectionConv` gets offsets between positions.
+    Pictures with masks of instances teach one more output, the depth inside an instance, whose
+    peaks part instances that touch (:func:`pyg_gunet.functional.watershed.split_instances`). After
+    training, the panoptic quality of whole validation pictures settles how probable an instance's
+    pixels and how prominent its peak must be. Levels that hang on the graph alone are made once for
+    all batches of the same edges, and :class:`DirectionConv` gets offsets between positions.
 
     Args:
         num_classes (int): The number of classes.
@@ -47,7 +57,9 @@ class Segment(GraphModule):
         positions (bool, optional): Whether the place in the picture is part of the features.
             (default: False)
         skip (str, optional): Skip connections: sum, cat. (default: sum)
-        seed_depth (float, optional): How deep, of 1, the seeds of instances lie. (default: 0.5)
+        prominence (float, optional): By how much, of 1, the depth rises between two instances; 1
+            splits none, and their pixels are as probable as not. (default: settled on the
+            validation pictures)
         min_size (int, optional): The fewest pixels of an instance. (default: 15)
     """
 
@@ -64,7 +76,7 @@ class Segment(GraphModule):
         deep_supervision: float = 0.0,
         positions: bool = False,
         skip: Literal["sum", "cat"] = "sum",
-        seed_depth: float = 0.5,
+        prominence: float | None = None,
         min_size: int = 15,
         **kwargs: Any,
     ) -> None:
@@ -73,7 +85,8 @@ class Segment(GraphModule):
         check_choice(skip, "skip", ("sum", "cat"))
         check_bool(positions, "positions")
         check_number(deep_supervision, "deep_supervision", 0.0, 1.0)
-        check_number(seed_depth, "seed_depth", 0.0, 1.0)
+        if prominence is not None:
+            check_number(prominence, "prominence", 0.0, 1.0)
         check_positive_int(min_size, "min_size")
         if deep_supervision and head == "single":
             raise ValueError(
@@ -97,7 +110,10 @@ class Segment(GraphModule):
         self.criterion = BorderWeightedCrossEntropy(ignore_index=VOID)
         self.scores = SegmentationMetrics(num_classes, ignore_index=VOID)
         self.num_classes, self.depth_channels = num_classes, depth_channels
-        self.seed_depth, self.min_size = float(seed_depth), min_size
+        self.settled, self.min_size = prominence is not None, min_size
+        if depth_channels:
+            way = DEFAULT if prominence is None else (DEFAULT[0], float(prominence))
+            self.register_buffer("way", torch.tensor(way, dtype=torch.float64))
         self.directed = all(isinstance(conv, DirectionConv) for conv in self.net.net.convs)
         if self.directed and pos_channels not in (0, 2):
             raise ValueError(
@@ -204,18 +220,41 @@ class Segment(GraphModule):
         """The `label` of each pixel of a picture [channels, H, W] of any size, [H, W], and where
         instances were learned the `instance`."""
 
+        scores = self._scores(image)
+        label = scores[: self.num_classes].argmax(0).to(torch.uint8)
+        if not self.depth_channels:
+            return {"label": label}
+        maps = self._maps(scores)
+        del scores
+        return {"label": label, "instance": found_instances(maps, self._way(), self.min_size)}
+
+    def _scores(self, image: Tensor) -> Tensor:
+        """Probabilities of the classes, and the depth, of a picture's pixels [K, H, W]."""
+
         def score(tile: Data) -> Tensor:
             found = self.predict(tile)
             return torch.cat([one.view(len(tile.x), -1) for one in list(found.values())[1:]], 1)
 
-        scores = stitched(score, image)
-        label = scores[: self.num_classes].argmax(0).to(torch.uint8)
-        if not self.depth_channels:
-            return {"label": label}
-        depth = scores[self.num_classes].clone()
-        del scores
-        instance = pixel_instances(label > 0, depth, self.seed_depth, self.min_size)
-        return {"label": label, "instance": instance}
+        return stitched(score, image)
+
+    def _maps(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """The probability of an instance, and the depth in it."""
+        return 1 - scores[0], scores[self.num_classes].clone()
+
+    def _way(self) -> tuple[float, float]:
+        least, seed = self.get_buffer("way").tolist()
+        return least, seed
+
+    @torch.no_grad()
+    def settle(self, data: Any) -> bool:
+        tiles = [tile for tile in data.parts[1] if "instance" in tile and "corner" in tile]
+        if self.settled or not self.depth_channels or not tiles:
+            return False
+        judged = list(islice(whole_pictures(tiles), _JUDGED))
+        maps = [self._maps(self._scores(picture["x"])) for picture in judged]
+        way = best_way(maps, [picture["instance"] for picture in judged], self.min_size)
+        self.get_buffer("way").copy_(torch.tensor(way, dtype=torch.float64))
+        return True
 
     @torch.no_grad()
     def report(self, data: Any, folder: Path | None) -> tuple[Figures, list[Path]]:
@@ -264,7 +303,7 @@ class Segment(GraphModule):
                 lambda image: self.picture(image)["instance"], tiles, self.min_size
             )
             figures["baselines"].update(scored.pop("baselines"))
-            figures.update(scored)
+            figures.update(scored, **dict(zip(("least_probability", "prominence"), self._way())))
         if folder is None:
             return figures, []
         known = torch.cat(truth) != VOID

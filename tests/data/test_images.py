@@ -58,7 +58,7 @@ def test_instances_get_border_weights_of_the_whole_image(folder):
     _, mask = read(folder, "a")
     instance = torch.from_numpy(mask).long()
     graph = ToGrid()(torch.zeros(1, 16, 10), y=(instance > 0).long(), instance=instance)
-    weight = BorderWeight(sigma=3.0)(graph).border_weight.view(16, 10)
+    weight = BorderWeight(sigma=3.0, class_weight=None)(graph).border_weight.view(16, 10)
     first, second = tiles[0], tiles[1]
     torch.testing.assert_close(first.border_weight.view(8, 8), weight[:8, :8])
     torch.testing.assert_close(second.border_weight.view(8, 2), weight[:8, 8:])

@@ -161,9 +161,55 @@ def test_touching_discs_part():
     assert len(pairs) == 5
     small = split_instances(label.view(-1) > 0, depth, edges, min_size=100)
     assert 1 <= len(small.unique()) - 1 < 4
-    # Nothing is deep enough for a seed: connected parts are instances.
-    flat = split_instances(label.view(-1) > 0, depth, edges, seed_depth=2.0)
+    # No peak but the highest is prominent enough: connected parts are instances.
+    flat = split_instances(label.view(-1) > 0, depth, edges, prominence=2.0)
     assert len(flat.unique()) == 4
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("prominence", [0.0, 0.05, 0.2, 1.0])
+def test_prominent_peaks_are_scikit_images(seed, prominence):
+    """An instance for each maximum of the reconstruction from beneath, and nearly its flood: where
+    two floods meet, the basins between have chosen before."""
+    from skimage.measure import label as parts
+    from skimage.morphology import reconstruction
+
+    ground, _, mask = case(seed, 31, 37)
+    depth = (ground - ground.min()) / (ground.max() - ground.min())
+    depth[~mask] = 0.0
+    cross = ndimage.generate_binary_structure(2, 1)
+    # A maximum is where the reconstruction stays by the whole prominence beneath.
+    least = prominence or 1e-9
+    below = depth - reconstruction(depth - least, depth, footprint=cross)
+    seeds = parts((below > least - 1e-12) & mask, connectivity=1)
+    expected = segmentation.watershed(-depth, seeds, 1, mask=mask)
+    edges = grid_edges(*depth.shape, 4)
+    found = split_instances(
+        torch.from_numpy(mask).view(-1), torch.from_numpy(depth).view(-1), edges, prominence
+    ).numpy()
+    top = seeds.ravel() > 0
+    pairs = np.unique(np.stack([seeds.ravel(), found])[:, top], axis=1)
+    assert pairs.shape[1] == seeds.max() == len(np.unique(pairs[1]))
+    known = expected.ravel() > 0  # skimage's flood starts from no part whose peak is too low
+    assert (pairs[1][expected.ravel()[known] - 1] == found[known]).mean() > 0.95
+    alone = ndimage.label(mask & (expected == 0))[1]
+    assert found.max() == seeds.max() + alone
+    assert ((found > 0) == mask.ravel()).all()
+
+
+def test_plateaus_and_equal_peaks():
+    """A peak may be many nodes wide, and of two that are equal the pass tells whether one stays."""
+    path = torch.stack([torch.arange(9), torch.arange(1, 10)])
+    depth = torch.tensor([0.5, 0.5, 0.9, 0.9, 0.7, 0.9, 0.3, 0.4, 0.4, 0.4])
+    inside = torch.ones(10).bool()
+    assert split_instances(inside, depth, path, 0.25).unique().tolist() == [1]
+    assert split_instances(inside, depth, path, 0.15).tolist() == [1] * 4 + [1] + [2] * 2 + [2] * 3
+    assert split_instances(inside, depth, path, 0.05).tolist() == [1] * 4 + [1] + [2] * 2 + [3] * 3
+    flat = torch.full((10,), 0.3)
+    assert split_instances(inside, flat, path, 0.0).unique().tolist() == [1]
+    assert split_instances(flat > 1, flat, path).tolist() == [0] * 10
+    with pytest.raises(ValueError, match="'prominence' must"):
+        split_instances(inside, flat, path, -0.1)
 
 
 @pytest.mark.parametrize(

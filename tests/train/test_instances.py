@@ -16,6 +16,8 @@ from pyg_gunet.data.images import joined
 from pyg_gunet.train import Segment, evaluate, fit, load_run, predict
 from pyg_gunet.train.data import Images
 from pyg_gunet.train.instances import (
+    WAYS,
+    best_way,
     instance_figures,
     instance_table,
     otsu_instances,
@@ -76,6 +78,40 @@ def test_figures_hold_instances_and_otsu(run):
     again = evaluate(run[1].folder)
     for name in ("test_ap50", "test_pq", "instances", "baselines"):
         assert again[name] == figures[name]
+
+
+def test_the_way_to_instances_is_settled_on_validation_pictures(run, tmp_path):
+    """And kept in the checkpoint; one that is given stays."""
+    folder, made = run
+    model, data = load_run(made.folder)
+    data.setup()
+    way = tuple(model.way.tolist())
+    assert way in WAYS
+    assert way == (made.figures["least_probability"], made.figures["prominence"])
+    model.way.zero_()
+    assert model.settle(data)
+    assert tuple(model.way.tolist()) == way
+    given = fit(
+        f"images:{folder / 'old'}", "segment", tmp_path / "run", masks="instance", epochs=1,
+        tile_size=20, accelerator="cpu", hidden_channels=8, depth=2, prominence=0.35,
+    )  # fmt: skip
+    assert given.figures["prominence"] == 0.35
+    assert load_run(given.folder)[0].way.tolist() == [0.5, 0.35]
+
+
+def test_the_best_way_is_that_of_the_highest_quality():
+    """Two squares side by side with a hollow between, and a rim that is less probable."""
+    pair = torch.zeros(20, 40).long()
+    pair[4:16, 6:20], pair[4:16, 20:34] = 1, 2
+    probability = 0.9 * (pair > 0).float()
+    probability[3:17, 5:35] = probability[3:17, 5:35].clamp(min=0.45)
+    hollow = ((torch.arange(40) - 19.5).abs() < 4).float().expand(20, 40)
+    deep, shallow = [(probability, 0.8 - rise * hollow) for rise in (0.6, 0.15)]
+    assert best_way([deep], [pair], 5) == (0.5, 0.1)
+    assert best_way([shallow], [pair], 5) == (0.5, 0.1)
+    assert best_way([shallow], [pair.clamp(max=1)], 5) == (0.5, 0.2)
+    assert best_way([deep], [pair.clamp(max=1)], 5) == (0.5, 1.0)
+    assert best_way([deep, shallow], [pair, pair.clamp(max=1)], 5) == (0.5, 0.2)
 
 
 def test_evaluate_scores_all_of_another_folder(run):
