@@ -53,6 +53,11 @@ CALLS = {
         TypeError,
         "'critic'.*Linear",
     ),
+    "average": (
+        lambda: fit_critic(KLCritic(1, 4), (SQUARE, SQUARE), 1, average=1.0),
+        ValueError,
+        "'average' must be below 1",
+    ),
     "log_mean": (lambda: dv_loss(TWO, TWO, log_mean=TWO), ValueError, r"'log_mean'.*\[2\]"),
     "mask": (lambda: paired(mask=ones(2, 2)), TypeError, "'mask' must be boolean.*float32"),
     "sample of one row": (
