@@ -113,7 +113,7 @@ def paired(task: mi.Task, wide: bool = False) -> Callable[[int, bool], Iterator[
             x, y = (z[:n] for z in task.sample(10_000, 1000 + seed))
         torch.manual_seed(seed)
         start = time.process_time()
-        read = estimate_mi(x, y, steps=40 if quick else 1000, time_limit=1e4)
+        read = estimate_mi(x, y, steps=40 if quick else 600, time_limit=1e4)
         yield _reading("estimate_mi", task.truth, read, start)
         start = time.process_time()
         yield mi.Reading("KSG", task.truth, ksg(x, y), seconds=time.process_time() - start)

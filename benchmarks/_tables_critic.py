@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from _tables import Records, block, fixed, lines, seconds, small, table
+from collections import defaultdict
+
+from _tables import Records, block, fixed, lines, mean_of, seconds, short, small, table
+from scipy.stats import binomtest
 
 INSTANCES = "segmentation_instances.json"
 MI = "mutual_information.json"
@@ -64,6 +67,90 @@ def critic() -> str:
         table(["share of 200 intervals of 95% that hold the truth", ""], cover),
         table(["mean squared error", "default", "best other of ours", "best of torch-mist"], body),
     ])  # fmt: skip
+
+
+READINGS = "mutual_information_readings.csv"
+INTERVALS = "intervals of trained estimates: "
+
+
+def _error(rows: list[dict[str, str]]) -> float:
+    """Mean squared error."""
+    return sum((float(r["value"]) - float(r["truth"])) ** 2 for r in rows) / len(rows)
+
+
+def _share(count: int, of: int) -> str:
+    low, high = binomtest(count, of).proportion_ci()
+    return f"{count} of {of} ({low:.0%} to {high:.0%})"
+
+
+def _held(row: dict[str, str]) -> bool:
+    return abs(float(row["value"]) - float(row["truth"])) <= 1.96 * float(row["stderr"])
+
+
+@block(
+    "estimates", [READINGS], "python benchmarks/mutual_information.py --root benchmarks/results "
+    "--peer diffusion-mi=PYTHON --json benchmarks/results/mutual_information.json",
+    day="2026-11-27", version="0.2.0", seeds="as many seeds as each table says",
+)  # fmt: skip
+def estimates() -> str:
+    by = defaultdict(list)
+    for row in lines(READINGS):
+        by[row["case"], row["system"]].append(row)
+    ours = (*OURS, "classifier")
+    body, won = [], 0
+    for task in TASKS:
+        own = by[task, "estimate_mi"]
+        seeds = {row["seed"] for row in own if row["part"] == "default"}
+        error = {
+            system: _error([r for r in rows if r["seed"] in seeds])
+            for (case, system), rows in by.items() if case == task
+        }  # fmt: skip
+        groups = [[e for e in error.items() if keep(e[0])] for keep in (
+            ours.__contains__, "KSG".__eq__, lambda s: "torch-mist" in s,
+        )]  # fmt: skip
+        won += min(error, key=error.get) == "estimate_mi"
+        least = (min((value, name) for name, value in group) for group in groups)
+        held = sum(map(_held, own))
+        body.append([
+            task, len(seeds), small(error["estimate_mi"]),
+            *(f"{small(value)}, {name}" for value, name in least), f"{held} of {len(own)}",
+        ])  # fmt: skip
+    tasks = table(
+        [f"mean squared error; estimate_mi lowest on {won} of {len(TASKS)}", "seeds",
+         "`estimate_mi`", "best critic alone", "k nearest neighbours", "best of torch-mist",
+         "intervals that hold"], body,
+    )  # fmt: skip
+    cover = [
+        [case.removeprefix(INTERVALS), _share(sum(map(_held, rows)), len(rows)),
+         fixed(3)(mean_of(rows, "value")), rows[0]["truth"][:5], fixed(3)(mean_of(rows, "stderr"))]
+        for (case, _), rows in by.items() if case.startswith(INTERVALS)
+    ]  # fmt: skip
+    doubts = [
+        [name, _share(sum(float(r["flagged"]) == 1 for r in rows), len(rows))]
+        for (case, name), rows in by.items() for name in [name if name != "estimate" else case]
+        if rows[0]["part"] == "verdicts"
+    ]  # fmt: skip
+    families = [
+        [case, fixed(2)(float(own[0]["truth"])),
+         *(fixed(2)(mean_of(by[case, s], "value")) for s in ("estimate_mi", "KSG")),
+         fixed(2)(mean_of(own, "stderr")), "yes" if float(own[0]["flagged"]) else ""]
+        for (case, system), own in by.items()
+        if own[0]["part"] == "families" and system == "estimate_mi"
+    ]  # fmt: skip
+    timed = [
+        [system, fixed(3)(mean_of(rows, "value")), short(mean_of(rows, "seconds")) + " s"]
+        for (case, system), rows in by.items() if rows[0]["part"] == "time"
+    ]  # fmt: skip
+    parts = [
+        (tasks, body),
+        (table(["intervals of trained estimates", "hold the truth (95% of the share)", "mean",
+                "truth", "mean error"], cover), cover),
+        (table(["verdicts", "flagged (95% of the share)"], doubts), doubts),
+        (table(["family, 10,000 pairs", "truth", "`estimate_mi`", "k nearest neighbours",
+                "error", "flagged"], families), families),
+        (table(["10,000 pairs, d=5, truth 2", "reading", "processor"], timed), timed),
+    ]  # fmt: skip
+    return "\n\n".join(text for text, rows in parts if rows)
 
 
 POISSON = (

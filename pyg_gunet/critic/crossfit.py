@@ -73,10 +73,12 @@ class CrossFit:
         self.narrowest, self.cut = math.inf, False
         self.falling: dict[str, int] = {}
         self.far: list[float] = []
+        self.lost: list[float] = []
+        self.sides = 1
 
     def split(self, fold: int) -> tuple[Any, Any, list[Tensor]]:
         """Training data, held-out data, and the clusters of the latter; `left` are the former's."""
-        self.fold = fold
+        self.fold, self.done = fold, 0
         held = self.folds[fold]
         rest = [
             torch.cat([f[g] for k, f in enumerate(self.folds) if k != fold]).sort().values
@@ -93,15 +95,16 @@ class CrossFit:
         train: Any,
         val: Any,
         size: int,
-        lr: float = 3e-3,
+        lr: float = 6e-3,
         read: Callable[[Any, Any], float] | None = None,
+        pilot: bool = False,
     ) -> FitResult:
-        """Trains one part within its share of the time; parts of a fold have equal shares."""
+        """Trains one part within its share of the time; parts of a fold have equal shares. A
+        `pilot` is no part: it is trained for a while, and gone."""
         model.to(train[-1].device if len(train) < 3 else train[0].device)
         now, budget = time.monotonic(), self.budget
         share = budget.time_limit * (self.fold + 1) / len(self.folds) - (now - self.start)
-        end = now + share / (budget.parts - len(self.curves) % budget.parts)
-
+        end = now + share / max(budget.parts - self.done, 1)
         reading: list[tuple[int, float]] = []
 
         def look(step: int, loss: float) -> bool:
@@ -113,19 +116,25 @@ class CrossFit:
             self.cut = self.cut or time.monotonic() > end
             return time.monotonic() > end
 
-        evaluations = max(20, budget.steps // 50)  # the time is looked at where the loss is
+        steps = max(budget.steps // 4, 1) if pilot else budget.steps
+        evaluations = max(20, steps // 50)  # the time is looked at where the loss is
         result = fit_critic(
             model,
             train,
-            budget.steps,
+            steps,
             val=val,
             batch_size=size,
             lr=lr,
+            weight_decay=0.3,
+            average=0.98,
             evaluations=evaluations,
             patience=evaluations // 5,
             progress=look,
             generator=self.generator,
         )
+        if pilot:
+            return result
+        self.done += 1
         # A gain that few held-out samples cannot tell from none: what stood before stands.
         rows = min(len(x) for x in val[:2])
         if result.curve[0][1] - result.best_loss < 3 / rows:
@@ -211,7 +220,9 @@ class CrossFit:
         gap = float(pooled("seen") - pooled("mean"))
         # How far the ratio may be off on average, before any look at log Z: as far as training
         # and held-out readings differ. What the samples tell of log Z is taken over in proportion.
-        prior = max(gap / 2, 0.01) ** 2
+        lost = sum(self.lost) / max(len(self.lost), 1)
+        correction = max(gap / 2, lost)
+        prior = max(correction, 0.01) ** 2
         error_z = float(part_z.square().sum().sqrt()) * unbiased**0.5
         taken = prior / (prior + error_z**2)
         log_z = pooled("log_z")
@@ -224,9 +235,9 @@ class CrossFit:
         )
         # Between folds the means differ by their samples, and by training: the rest is that.
         extra = float((values.var() - within.mean()).clamp_min(0)) / len(values)
-        value = pooled("mean") + gap / 2 - taken * log_z
+        value = pooled("mean") + correction - taken * log_z
         variance = float((part_p - taken * part_z - (1 - taken) * part_r).square().sum()) * unbiased
-        variance += (1 - taken) * prior + (gap / 2) ** 2 / 3 + extra
+        variance += (1 - taken) * prior + ((gap / 2) ** 2 + lost**2) / 3 + extra
         r_p, r_q = (torch.cat([r[k] for r in self.reads]) for k in ("r_p", "r_q"))
         w_q = torch.cat([w * r["w_q"] for w, r in zip(share, self.reads)])
         reasons = list(judge(r_p, r_q, float(value), error_z, w_q, count=n))

@@ -13,6 +13,8 @@ from pyg_gunet.critic.network import MLP, Standardize
 # No component narrower than this share of the linear residual's deviation; and a Cauchy density of
 # this weight under every mixture, or one sample between two components would decide the reading.
 NARROWEST, BACKGROUND = 0.03, 0.005
+# Boxes per mixture, how soft their edges are at the least, and the logit that each starts from.
+BOXES, SHARPEST, BOX_START = 2, 0.01, -4.0
 
 
 class Density(torch.nn.Module):
@@ -24,8 +26,10 @@ class Density(torch.nn.Module):
 
     with A, b and the lower triangular W of the least-squares regression of y on x, kept in float64,
     and one network per coordinate that maps x and the earlier coordinates of e to a mixture. As e
-    is of unit size whatever is left of y given x, a narrow density costs no precision. Before the
-    first step the mixture is a standard normal, up to its fourth moment.
+    is of unit size whatever is left of y given x, a narrow density costs no precision. Beside the
+    normals the mixture holds boxes, flat between two edges,
+    :math:`\big(\sigma(\frac{e - a}{s}) - \sigma(\frac{e - b}{s})\big) / (b - a)`, which bells blur.
+    Before the first step the mixture is a standard normal, nearly.
 
     Args:
         x_channels (int): Size of x; 0 for a density of y alone.
@@ -49,7 +53,9 @@ class Density(torch.nn.Module):
         self.register_buffer("whiten", torch.eye(y_channels, dtype=wide))
         # Beside x and the earlier e their lengths: where a common scale or an angle lives.
         channels = x_channels + 1 + y_channels + 1
-        sizes = [channels, hidden_channels, hidden_channels, 3 * components]
+        self.boxes = BOXES
+        # Of each normal its logit, mean and width; of each box logit, centre, half its width, edge.
+        sizes = [channels, hidden_channels, hidden_channels, 3 * components + 4 * BOXES]
         self.weights = torch.nn.ParameterList(
             torch.empty(y_channels, a, b) for a, b in zip(sizes, sizes[1:])
         )
@@ -67,13 +73,21 @@ class Density(torch.nn.Module):
             weight.uniform_(-bound, bound)
             bias.uniform_(-bound, bound)
         self.weights[-1].zero_()
-        logit, mean, log_std = self.biases[-1].chunk(3, dim=-1)
+        normals, boxes = self._parts(self.biases[-1])
+        logit, mean, log_std = normals.chunk(3, dim=-1)
         logit.zero_()
         # Means apart, or all components would learn the same; the widths make the variance one.
         mean.copy_(torch.linspace(-0.6, 0.6, mean.size(-1)).expand_as(mean))
         log_std.fill_(0.5 * math.log(1 - float(mean[0].square().mean())))
+        for part, value in zip(boxes.chunk(4, dim=-1), (BOX_START, 0.0, 0.5, -1.5)):
+            part.fill_(value)
+        boxes[..., self.boxes : 2 * self.boxes] = torch.linspace(-0.5, 0.5, self.boxes)
         self.slope.zero_()
         self.whiten.copy_(torch.eye(self.y_channels))
+
+    def _parts(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """What a last layer says of the normals, and of the boxes."""
+        return h[..., : -4 * self.boxes], h[..., -4 * self.boxes :]
 
     def residual(self, x: Tensor, y: Tensor) -> Tensor:
         r"""The whitened residuals e [n, y_channels] of the linear regression."""
@@ -91,11 +105,20 @@ class Density(torch.nn.Module):
         h = torch.baddbmm(self.biases[0], h, self.weights[0] * self.mask)
         h = torch.baddbmm(self.biases[1], F.silu(h), self.weights[1])
         h = torch.baddbmm(self.biases[2], F.silu(h), self.weights[2])
-        logit, mean, log_std = h.chunk(3, dim=-1)
+        normals, boxes = self._parts(h)
+        logit, mean, log_std = normals.chunk(3, dim=-1)
         log_std = log_std.clamp_min(math.log(NARROWEST))
         z = (e.T.unsqueeze(-1) - mean) * (-log_std).exp()
-        part = logit.log_softmax(-1) - log_std - 0.5 * z.square()
-        mixture = part.logsumexp(-1) + math.log1p(-BACKGROUND) - 0.5 * math.log(2 * math.pi)
+        bells = logit - log_std - 0.5 * z.square() - 0.5 * math.log(2 * math.pi)
+        logit_box, centre, log_half, log_soft = boxes.chunk(4, dim=-1)
+        soft, half = log_soft.exp() + SHARPEST, log_half.exp() + SHARPEST
+        off = e.T.unsqueeze(-1) - centre
+        # sigmoid(a) - sigmoid(-b), over its width: flat between two edges.
+        a, b = (half + off) / soft, (half - off) / soft
+        flat = F.logsigmoid(a) + F.logsigmoid(b) + (-(-(a + b)).expm1()).log() - (2 * half).log()
+        part = torch.cat([bells, logit_box + flat], dim=-1)
+        mixture = part.logsumexp(-1) - torch.cat([logit, logit_box], dim=-1).logsumexp(-1)
+        mixture = mixture + math.log1p(-BACKGROUND)
         tail = math.log(BACKGROUND / math.pi) - e.T.square().log1p()
         log_q = torch.logaddexp(mixture, tail).sum(0)
         return log_q + self.whiten.diagonal().log().sum().to(log_q.dtype)
@@ -191,3 +214,20 @@ class Normalize:
         low, high = self.knots.gather(0, right - 1), self.knots.gather(0, right)
         a, b = self.to[right - 1], self.to[right]
         return a + (b - a) * (u - low) / (high - low)
+
+
+class Rescale:
+    """Coordinates of mean zero and variance one, else as they are: what is flat with an edge stays
+    so, where normal scores would bend it.
+
+    Args:
+        x (Tensor): Samples [n, d].
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        x = x.double()
+        self.mean, std = x.mean(0), x.std(0)
+        self.std = torch.where(std > 0, std, torch.ones_like(std))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return (x.double() - self.mean) / self.std

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from pyg_gunet.critic.crossfit import FAR, Budget, CrossFit, mean_ratio
-from pyg_gunet.critic.density import Classes, Density, Normalize
+from pyg_gunet.critic.density import Classes, Density, Normalize, Rescale
+from pyg_gunet.critic.ensemble import Side, Stack
 from pyg_gunet.critic.mutual_information import MutualInformationCritic
 from pyg_gunet.critic.network import evaluating
 from pyg_gunet.critic.readout import Estimate, wide
@@ -26,6 +27,9 @@ from pyg_gunet.validate import (
 # Negatives per pair; held-out share by which training stops; floor of a density's log-ratio, where
 # the classifier on top of it still has something to learn.
 SHUFFLES, VAL_RATIO, FLOOR = 16, 0.2, -15.0
+# Fourth moments of coordinates (a normal's is 3, a uniform's 1.8): up to the first all may stay as
+# they are, up to the second it may matter.
+LIGHT, FLAT = 4.0, 2.5
 
 
 def estimate_kl(
@@ -35,7 +39,7 @@ def estimate_kl(
     cluster_p: Tensor | None = None,
     cluster_q: Tensor | None = None,
     folds: int = 4,
-    steps: int = 1000,
+    steps: int = 600,
     hidden_channels: int = 64,
     time_limit: float = 60.0,
     progress: Callable[[str], None] | None = None,
@@ -54,7 +58,7 @@ def estimate_kl(
         cluster_q (Tensor, optional): The same for :math:`Q`; one id means one cluster on both
             sides. Give both or none. (default: ``None``)
         folds (int): See :func:`estimate_mi`, as for the rest. (default: ``4``)
-        steps (int): (default: ``1000``)
+        steps (int): (default: ``600``)
         hidden_channels (int): (default: ``64``)
         time_limit (float): In seconds. (default: ``60.0``)
         progress (Callable, optional): (default: ``None``)
@@ -123,7 +127,7 @@ def estimate_mi(
     *,
     cluster: Tensor | None = None,
     folds: int = 4,
-    steps: int = 1000,
+    steps: int = 600,
     hidden_channels: int = 64,
     time_limit: float = 60.0,
     progress: Callable[[str], None] | None = None,
@@ -132,20 +136,24 @@ def estimate_mi(
     r"""The mutual information of paired samples, of nodes and their graphs, or of labels and
     embeddings.
 
-    **Pairs.** :math:`\log \frac{p(x, y)}{p(x) p(y)} = \log q(y | x) - \log q(y) + s(x, y)`: two
-    densities that start as normal ones, and a classifier of pairs against shuffled pairs on top,
-    each stopped by held-out likelihood, so that every part takes over only where it predicts
-    better than what stands without it. The densities have no ceiling at ln n, the classifier sees
-    what a mixture of normals misses. Every coordinate is made normal first, which keeps the
-    information.
+    **Pairs.** :math:`\log \frac{p(x, y)}{p(x) p(y)} = \log q(y | x) - \log q(y) =
+    \log q(x | y) - \log q(x)`: both sides from densities that start as normal ones, their mean
+    with shares that held-out pairs choose (the second side where `x` is at most twice as wide as
+    `y`), and a classifier of pairs against shuffled pairs on top. Each part is stopped by held-out
+    likelihood, so that it takes over only where it predicts better than what stands without it. The
+    densities have no ceiling at ln n, the classifier sees what a mixture misses. Every coordinate
+    is made normal first, which keeps the information; flat ones stay as they are where held-out
+    pairs read more so.
     **Labels**, an integer `y` (or `x`): a classifier :math:`q(y | x)` against the shares of the
     classes. **Nodes and graphs**, with `batch`, and samples that repeat (features of few
     values): a :class:`MutualInformationCritic` on a Gaussian base.
 
     Every pair is read by the fold that was not trained on it. Training reads too much and held-out
-    samples too little, by as much in the limit (Akaike 1974), so the value stands between the
-    two; half their distance, the share of :math:`\log \mathbb{E}_Q[e^r]` that samples cannot tell
-    and the spread of the folds go into the error.
+    samples too little, by as much in the limit (Akaike 1974): by half their distance. What the mean
+    of two sides gains over each is what their errors cost (Krogh & Vedelsby 1995), and what is left
+    in the mean as far as they err independently. The larger of the two is added to the held-out
+    reading; both go into the error, with the share of :math:`\log \mathbb{E}_Q[e^r]` that samples
+    cannot tell and the spread of the folds.
 
     Args:
         x (Tensor): Samples [n, d] or [n]; nodes [N, d] with `batch`; integers [n] are labels.
@@ -157,7 +165,7 @@ def estimate_mi(
             each other. (default: ``None``, independent)
         folds (int): How many parts the samples are cut into; each is read by what the others
             trained. (default: ``4``)
-        steps (int): Training steps at most, per part. (default: ``1000``)
+        steps (int): Training steps at most, per part. (default: ``600``)
         hidden_channels (int): Width of the hidden layers. (default: ``64``)
         time_limit (float): Training ends after so many seconds, with what it has.
             (default: ``60.0``)
@@ -220,9 +228,12 @@ def estimate_mi(
             cluster = torch.arange(len(y))
         data = (x, y) if batch is None else (x, y, batch.long())
         pairwise = batch is not None or (not labels and _repeats(y))
-        parts_of_fold = 1 if labels or pairwise else 3
+        # x given y says as much as y given x, where x has a density and is not much the larger.
+        sides = 1 + (not _repeats(x) and x.size(1) <= 2 * y.size(1)) if not labels else 0
+        parts_of_fold = 1 if labels or pairwise else 2 * sides + 1
         budget = Budget(steps, time_limit, hidden_channels, parts_of_fold, progress)
         run = CrossFit(data, True, cluster, folds, budget, generator)
+        run.sides = sides
         for fold in range(folds):
             train, held, ids = run.split(fold)
             parts = Sampler(train, True, run.left[0], generator).split(VAL_RATIO, 2)
@@ -235,8 +246,8 @@ def estimate_mi(
 
 def _ratio(run: CrossFit, fold: int, parts: Any, held: Any, ids: Tensor, classes: int) -> None:
     """log q(y | x) - log q(y), and a classifier on top where y is no label."""
-    map_x = Normalize(parts[0][0])
     if classes:
+        map_x = Normalize(parts[0][0])
         (x, y), (val_x, val_y) = ((map_x(x), y) for x, y in parts)
         model = Classes(x.size(1), classes, run.budget.hidden)
         run.fit("labels", model, (x, y), (val_x, val_y), 512, read=mean_ratio)
@@ -247,18 +258,29 @@ def _ratio(run: CrossFit, fold: int, parts: Any, held: Any, ids: Tensor, classes
         seen = _eval(model.log_ratio, map_x(parts[0][0]), parts[0][1])
         run.read(fold, r, r_q, ids, [ids[i] for i in who], float(seen.double().mean()))
         return
-    map_y = Normalize(parts[0][1])
+    map_x, map_y = _coordinates(run, parts)
     (x, y), (val_x, val_y) = ((map_x(x), map_y(y)) for x, y in parts)
-    given = Density(x.size(1), y.size(1), run.budget.hidden)
-    run.fit("y given x", given, (x, y), (val_x, val_y), 512)
-    alone = Density(0, y.size(1), run.budget.hidden)
-    run.fit("y alone", alone, (x[:, :0], y), (val_x[:, :0], val_y), 512)
-    run.narrowest = min(run.narrowest, float(1 / given.whiten.diagonal().max()))
+    sides = []
+    for flip in range(run.sides):
+        (a, b), (val_a, val_b) = ((z[flip], z[1 - flip]) for z in ((x, y), (val_x, val_y)))
+        names = ("x", "y")[flip], ("y", "x")[flip]
+        given = Density(a.size(1), b.size(1), run.budget.hidden)
+        run.fit(f"{names[1]} given {names[0]}", given, (a, b), (val_a, val_b), 512)
+        alone = Density(0, b.size(1), run.budget.hidden)
+        if b.size(1) == 1 and isinstance(map_x, Normalize):
+            alone.prepare([(b[:, :0], b)])  # one coordinate that was made normal is normal
+            run.done += 1
+        else:
+            run.fit(f"{names[1]} alone", alone, (b[:, :0], b), (val_b[:, :0], val_b), 512)
+        run.narrowest = min(run.narrowest, float(1 / given.whiten.diagonal().max()))
+        sides.append(Side(given, alone, bool(flip)))
+    stack = Stack(sides, val_x, val_y, _shuffled(val_x, val_y, run.generator)[0])
+    run.lost.append(stack.lost)
 
     def rows(x: Tensor, y: Tensor) -> Tensor:
-        log_ratio = given(x, y) - alone(x[:, :0], y)
         lengths = [0.5 * z.square().sum(1, keepdim=True) for z in (x, y)]
-        return _with_base([x, y, *lengths, given.residual(x, y).asinh()], log_ratio)
+        residuals = [side.residual(x, y).asinh() for side in sides]
+        return _with_base([x, y, *lengths, *residuals], stack.log_ratio(x, y))
 
     def both(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         return _eval(rows, x, y), _eval(rows, *_shuffled(x, y, run.generator)[0])
@@ -271,6 +293,26 @@ def _ratio(run: CrossFit, fold: int, parts: Any, held: Any, ids: Tensor, classes
     r_p = _eval(critic.log_ratio, _eval(rows, x, y))
     r_q = _eval(critic.log_ratio, _eval(rows, *rolled))
     run.read(fold, r_p, r_q, ids, [ids[i] for i in who], float(seen))
+
+
+def _coordinates(run: CrossFit, parts: Any) -> tuple[Any, Any]:
+    """Maps of x and of y: normal scores, or where both sides are light of tail and some coordinate
+    is flat the coordinates as they are, if a short training reads more from held-out pairs so, by
+    one standard error (Breiman et al. 1984)."""
+    scored, plain = ((Map(parts[0][0]), Map(parts[0][1])) for Map in (Normalize, Rescale))
+    fourth = torch.cat([f(z) for f, z in zip(plain, parts[0])], dim=1).pow(4).mean(0)
+    if float(fourth.max()) > LIGHT or float(fourth.min()) > FLAT:
+        return scored
+    held = []
+    for maps in (scored, plain):
+        (x, y), (val_x, val_y) = ([f(z) for f, z in zip(maps, part)] for part in parts)
+        widths = (x.size(1), 0)
+        given, alone = (Density(width, y.size(1), run.budget.hidden) for width in widths)
+        run.fit("pilot", given, (x, y), (val_x, val_y), 512, pilot=True)
+        run.fit("pilot", alone, (x[:, :0], y), (val_x[:, :0], val_y), 512, pilot=True)
+        held.append(_eval(Side(given, alone, False).log_ratio, val_x, val_y).double())
+    gain = held[1] - held[0]
+    return plain if float(gain.mean()) > float(gain.std()) / len(gain) ** 0.5 else scored
 
 
 def _pairs(run: CrossFit, fold: int, parts: Any, held: Any, ids: Tensor) -> None:

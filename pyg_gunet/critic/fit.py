@@ -57,6 +57,7 @@ def fit_critic(
     lr: float = 1e-3,
     weight_decay: float = 0.0,
     max_norm: float = 1.0,
+    average: float = 0.0,
     evaluations: int = 20,
     patience: int | None = 10,
     cluster: Tensor | Sequence[Tensor | None] | None = None,
@@ -87,6 +88,9 @@ def fit_critic(
         lr (float): The largest learning rate, reached after 2% of the steps. (default: ``1e-3``)
         weight_decay (float): Decoupled weight decay. (default: ``0.0``)
         max_norm (float): Gradients are scaled to at most this norm. (default: ``1.0``)
+        average (float): What is held out, kept and read are the weights' moving average, which
+            forgets to this share with each step, in [0, 1): it stands in for a small learning rate
+            while a large one goes on (Polyak & Juditsky 1992). (default: ``0.0``, the weights)
         evaluations (int): How often the held-out loss is taken. (default: ``20``)
         patience (int, optional): Stop after so many held-out losses in a row without a new best;
             ``None`` never stops. (default: ``10``)
@@ -130,6 +134,9 @@ def fit_critic(
     check_number(lr, "lr", 0.0)
     check_number(weight_decay, "weight_decay", 0.0)
     check_number(max_norm, "max_norm", 0.0)
+    check_number(average, "average", 0.0, 1.0)
+    if average == 1:
+        raise ValueError(f"'average' must be below 1 (got {average!r})")
     draw, held, seen = _sources(critic, sample, val, val_ratio, batch_size, cluster, generator)
     critic.prepare(seen)  # type: ignore[operator]
     calibration = getattr(critic, "calibration", None)
@@ -152,6 +159,7 @@ def fit_critic(
     curve = [(0, best_loss)]
     every = max(steps // evaluations, 1)
     step, waited = 0, 0
+    mean = [p.detach().clone() for p in params]
     modes = [(module, module.training) for module in critic.modules()]
     if not critic.training:  # else what is frozen by `.eval()` inside stays frozen
         critic.train()
@@ -162,8 +170,12 @@ def fit_critic(
         optimizer.step()
         scheduler.step()
         step += 1
+        # Early on the mean is of few steps, so that it forgets where they started.
+        keep = min(average, step / (step + 10))
+        torch._foreach_lerp_(mean, [p.detach() for p in params], 1 - keep)
         if step % every and step < steps:
             continue
+        _swap(params, mean)
         loss = _held_out_loss(critic, held)
         curve.append((step, loss))
         stop = bool(progress(step, loss)) if progress is not None else False
@@ -171,6 +183,7 @@ def fit_critic(
         if loss < best_loss:
             best_step, best_loss, waited = step, loss, 0
             best = copy.deepcopy(critic.state_dict())
+        _swap(params, mean)
         if stop or (patience is not None and waited >= patience):
             break
     critic.load_state_dict(best)
@@ -179,6 +192,15 @@ def fit_critic(
     for module, training in modes:
         module.training = training
     return FitResult(step, best_step, best_loss, curve)
+
+
+@torch.no_grad()
+def _swap(params: list[torch.nn.Parameter], mean: list[Tensor]) -> None:
+    """Exchanges the weights and their average."""
+    for p, m in zip(params, mean):
+        held = p.detach().clone()
+        p.copy_(m)
+        m.copy_(held)
 
 
 def _sources(

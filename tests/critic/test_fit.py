@@ -76,6 +76,8 @@ def test_fits_that_cannot_start() -> None:
         fit_critic(critic, (torch.zeros(1, 1), torch.zeros(1, 1)), 1)
     with pytest.raises(TypeError, match=r"'val'.*\[\]"):
         fit_critic(critic, data, 1, val=[])
+    with pytest.raises(ValueError, match="'average' must be below 1"):
+        fit_critic(critic, data, 1, average=1.0)
 
 
 class Endless(torch.nn.Module):
@@ -141,3 +143,53 @@ def test_telescope_waypoints_run_from_pairs_to_shuffled_pairs(
         critic.loss(x, y[:4])
     with pytest.raises(ValueError, match="'readout' must be one of"):
         critic.estimate(x, y, readout="dv")
+
+
+class _Counter(torch.nn.Module):
+    """One weight that every step moves by 1 through any loss: Adam of a constant gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def loss(self, x: Tensor, y: Tensor) -> Tensor:
+        return -self.weight + 0 * x.sum()
+
+    def prepare(self, batches: list) -> None:
+        pass
+
+
+def test_average_keeps_the_mean_of_the_weights_and_trains_on() -> None:
+    data = torch.zeros(8, 1), torch.zeros(8, 1)
+    seen: list[float] = []
+    for average in (0.0, 0.9):
+        model = _Counter()
+        path: list[float] = []
+        loss = model.loss
+
+        def spy(x: Tensor, y: Tensor, loss=loss, model=model, path=path) -> Tensor:
+            if torch.is_grad_enabled():
+                path.append(float(model.weight.detach()))
+            return loss(x, y)
+
+        model.loss = spy
+        fit_critic(
+            model,
+            data,
+            60,
+            val=data,
+            lr=1.0,
+            average=average,
+            evaluations=6,
+            progress=lambda step, loss: True,
+        )
+        weights = [*path[1:], 2 * path[-1] - path[-2]]  # after each of ten steps
+        mean = 0.0
+        for step, weight in enumerate(weights, 1):
+            keep = min(average, step / (step + 10))
+            mean = keep * mean + (1 - keep) * weight
+        last = float(model.weight.detach())
+        assert last == pytest.approx(mean, rel=0.01)
+        assert (last < 0.95 * weights[-1]) == (average > 0)
+        seen.append(path[-1])
+    assert seen[0] == pytest.approx(seen[1])  # the steps do not know of the average
