@@ -39,11 +39,12 @@ if TYPE_CHECKING:
     from pyg_gunet.nn.autoencoder import GraphUNetAutoEncoder
     from pyg_gunet.nn.loss import BorderWeightedCrossEntropy, DiceLoss, FocalLoss
     from pyg_gunet.nn.masked import MaskedAutoEncoder
-    from pyg_gunet.nn.pool import GPool, GUnpool, PoolOutput
+    from pyg_gunet.nn.pool import GPool, PoolOutput
     from pyg_gunet.nn.readout import HierarchicalReadout
     from pyg_gunet.nn.recipes import MixedGraphUNet, OfficialGraphUNet
     from pyg_gunet.nn.segmentation import SegmentationUNet
     from pyg_gunet.nn.unet import GraphUNet
+    from pyg_gunet.nn.unpool import GUnpool
     from pyg_gunet.nn.variational import VariationalAutoEncoder
     from pyg_gunet.transforms import (
         BorderWeight,
@@ -67,7 +68,7 @@ _HOME = {
     "Estimate": "pyg_gunet.critic",
     "FocalLoss": "pyg_gunet.nn.loss",
     "GPool": "pyg_gunet.nn.pool",
-    "GUnpool": "pyg_gunet.nn.pool",
+    "GUnpool": "pyg_gunet.nn.unpool",
     "GraphUNet": "pyg_gunet.nn.unet",
     "GraphUNetAutoEncoder": "pyg_gunet.nn.autoencoder",
     "HierarchicalReadout": "pyg_gunet.nn.readout",

@@ -12,7 +12,8 @@ from torch import Tensor
 from pyg_gunet.graph.level import Hierarchy, Level
 from pyg_gunet.nn.door import Door, check_pool
 from pyg_gunet.nn.parts import Ratios, check_dropout, check_pool_ratios, made_by, make_act
-from pyg_gunet.nn.pool import GPool, GUnpool
+from pyg_gunet.nn.pool import GPool
+from pyg_gunet.nn.unpool import GUnpool
 from pyg_gunet.validate import check_choice, check_memory, check_positive_int
 
 CONNECTIONS = ("induced", "two_hop", "contract", "walk", "sampled")

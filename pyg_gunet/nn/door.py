@@ -14,8 +14,9 @@ from pyg_gunet.graph.inputs import as_edges, refuse_tangent
 from pyg_gunet.graph.level import Hierarchy, Level
 from pyg_gunet.graph.walk import Walk, check_weights
 from pyg_gunet.nn.conv import UNetConv, takes
-from pyg_gunet.nn.pool import GPool, GUnpool
+from pyg_gunet.nn.pool import GPool
 from pyg_gunet.nn.select import GPoolSelect
+from pyg_gunet.nn.unpool import GUnpool
 from pyg_gunet.validate import (
     check_batch,
     check_batch_size,

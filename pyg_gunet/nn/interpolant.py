@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pyg_gunet.graph.level import Hierarchy
-from pyg_gunet.nn.pool import GUnpool
+from pyg_gunet.nn.unpool import GUnpool
 
 # Of the eigenvalues of the normal equations, which are at most 1 where rows are averages, the fit
 # attends to those above this over the square of its steps: so far do they reach.
