@@ -10,7 +10,7 @@ from torch_geometric.data import Batch, Data
 
 from pyg_gunet import GraphUNetAutoEncoder
 from pyg_gunet.nn.interpolant import Interpolant, Steps
-from pyg_gunet.nn.pool import GUnpool
+from pyg_gunet.nn.unpool import GUnpool
 from pyg_gunet.transforms import Coarsen
 from tests.conftest import random_batch, random_graph
 
