@@ -55,7 +55,8 @@ def _meshes(case: str, metrics: dict[str, str]) -> str:
 
 @block(
     "poisson", ["mesh_physics.json", "mesh_physics.csv"],
-    MESHES.format("3 --epochs 50 --name poisson --largest 8000"), "2026-11-26", "seeds as told", "0.2.0", ONE,
+    MESHES.format("3 --epochs 50 --name poisson --largest 8000"),
+    "2026-11-26", "seeds as told", "0.2.0", ONE,
 )  # fmt: skip
 def poisson() -> str:
     return _meshes("poisson", {"share of the variance left": "share_500"})
@@ -63,7 +64,8 @@ def poisson() -> str:
 
 @block(
     "darcy", ["mesh_physics.json", "mesh_physics.csv"],
-    MESHES.format("1 --epochs 50 --name darcy --largest 500"), "2026-11-27", "seeds as told", "0.2.0", ONE,
+    MESHES.format("1 --epochs 50 --name darcy --largest 500"),
+    "2026-11-27", "seeds as told", "0.2.0", ONE,
 )  # fmt: skip
 def darcy() -> str:
     return _meshes("darcy", {"share of the variance left": "share_500"})
@@ -71,7 +73,8 @@ def darcy() -> str:
 
 @block(
     "advection", ["mesh_physics.json", "mesh_physics.csv"],
-    MESHES.format("1 --epochs 25 --name advection --largest 500"), "2026-11-27", "seeds as told", "0.2.0", ONE,
+    MESHES.format("1 --epochs 25 --name advection --largest 500"),
+    "2026-11-27", "seeds as told", "0.2.0", ONE,
 )  # fmt: skip
 def advection() -> str:
     return _meshes("advection", {"one step": "share_500", "50 steps on": "roll_500"})
