@@ -65,6 +65,12 @@ def write_json(path: str | None, records: Iterable[dict[str, Any]]) -> None:
     os.replace(aside, target)
 
 
+def clock(device: str = "cpu") -> Callable[[], float]:
+    """Seconds: on one thread the processor's, which other programs do not lengthen."""
+    alone = device == "cpu" and torch.get_num_threads() == 1
+    return time.process_time if alone else time.perf_counter
+
+
 def interleaved(
     steps: dict[str, Callable[[], Any]], repeats: int, warmup: int = 1
 ) -> dict[str, Any]:
@@ -77,11 +83,12 @@ def interleaved(
         for step in steps.values():
             step()
     seconds: dict[str, list[float]] = {name: [] for name in steps}
+    now = clock()
     for _ in range(repeats):
         for name, step in steps.items():
-            start = time.perf_counter()
+            start = now()
             step()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(now() - start)
     return seconds
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from _common import PeakMemory
+from _common import PeakMemory, clock
 from _scale_graphs import make_graph
 from torch import Tensor
 from torch_geometric.nn import GCN
@@ -104,24 +104,22 @@ def run_child(args: argparse.Namespace) -> dict[str, Any]:
         resource.setrlimit(resource.RLIMIT_AS, (MAX_GB << 30, MAX_GB << 30))
     seconds: list[float] = []
     prepare = 0.0
-    # On one thread the processor's time, which other programs do not lengthen.
-    alone = device.type == "cpu" and torch.get_num_threads() == 1
-    clock = time.process_time if alone else time.perf_counter
+    now = clock(device.type)
     try:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         base = torch.cuda.memory_allocated() if device.type == "cuda" else 0
         with PeakMemory() as memory:
-            start = clock()
+            start = now()
             model, edges = make_system(args.system, edge_index, n, args.hidden)
-            prepare = clock() - start
+            prepare = now() - start
             model = model.to(device)
             run = torch.compile(model) if args.variant == "compile" else model
             step = make_step(run, x, edges, y, args.variant == "bf16")
             for _ in range(args.repeats + (args.repeats > 1)):
-                start = clock()
+                start = now()
                 step()
-                seconds.append(clock() - start)
+                seconds.append(now() - start)
         peak = memory.mb
         if device.type == "cuda":
             peak = (torch.cuda.max_memory_allocated() - base) / 1e6

@@ -36,7 +36,7 @@ def picture() -> str:
 
 
 MESHES = (
-    "python benchmarks/mesh_physics.py --seeds {} --train 500 600 --meshes 80 --epochs 50 "
+    "python benchmarks/mesh_physics.py --seeds {} --train 500 600 --meshes 80 "
     "--root DATA --json benchmarks/results/mesh_physics.json"
 )
 
@@ -55,7 +55,8 @@ def _meshes(case: str, metrics: dict[str, str]) -> str:
 
 @block(
     "poisson", ["mesh_physics.json", "mesh_physics.csv"],
-    MESHES.format("3 --name poisson --largest 8000"), "2026-11-26", "seeds as told", "0.2.0", ONE,
+    MESHES.format("3 --epochs 50 --name poisson --largest 8000"),
+    "2026-11-26", "seeds as told", "0.2.0", ONE,
 )  # fmt: skip
 def poisson() -> str:
     return _meshes("poisson", {"share of the variance left": "share_500"})
@@ -63,7 +64,8 @@ def poisson() -> str:
 
 @block(
     "darcy", ["mesh_physics.json", "mesh_physics.csv"],
-    MESHES.format("2 --name darcy --largest 500"), "2026-11-27", "seeds as told", "0.2.0", ONE,
+    MESHES.format("1 --epochs 50 --name darcy --largest 500"),
+    "2026-11-27", "seeds as told", "0.2.0", ONE,
 )  # fmt: skip
 def darcy() -> str:
     return _meshes("darcy", {"share of the variance left": "share_500"})
@@ -71,7 +73,8 @@ def darcy() -> str:
 
 @block(
     "advection", ["mesh_physics.json", "mesh_physics.csv"],
-    MESHES.format("2 --name advection --largest 500"), "2026-11-27", "seeds as told", "0.2.0", ONE,
+    MESHES.format("1 --epochs 25 --name advection --largest 500"),
+    "2026-11-27", "seeds as told", "0.2.0", ONE,
 )  # fmt: skip
 def advection() -> str:
     return _meshes("advection", {"one step": "share_500", "50 steps on": "roll_500"})
@@ -98,7 +101,7 @@ def mesh_speed() -> str:
 
 @block(
     "unseen", ["unseen_graphs.json", "unseen_graphs.csv", "unseen_graphs_baselines.json"],
-    "python benchmarks/unseen_graphs.py --root MESHES --seeds 1 --epochs 20 --system ours",
+    "python benchmarks/unseen_graphs.py --name triangulations --seeds 1 --epochs 20 --system ours",
     "2026-11-27", "1 seed", "0.2.0", ONE,
 )  # fmt: skip
 def unseen() -> str:
@@ -127,11 +130,12 @@ def poisson_sizes() -> str:
 @block(
     "pooling", ["pooling.json"],
     "python benchmarks/pooling.py",
-    seeds="medians of 5 to 30 steps taken in turns",
+    seeds="medians of 5 to 30 steps taken in turns", version="0.1.0, the last row 0.2.0",
 )  # fmt: skip
 def pooling() -> str:
     found, rows = Records("pooling.json"), []
     names = {"cora": "Cora's size", "pubmed": "Pubmed's size", "batch128": "128 small graphs"}
+    names["levels128"] = "the same, all four words, levels prepared"
     for case, name in names.items():
         peer, ours = ((s, *(found(case, s, m) for m in ("step_s", "peak_extra_mb")))
                       for s in ("PyG GraphUNet", "ours"))  # fmt: skip
@@ -158,7 +162,8 @@ def kernels() -> str:
 
 @block(
     "scale", ["scale.json", "scale.png"],
-    "python benchmarks/scale.py", "2026-11-26", "medians", "0.1.0, the size of arxiv 0.2.0",
+    "python benchmarks/scale.py", "2026-11-27", "medians",
+    "0.1.0, `contract` and what stands beside it at arxiv's size 0.2.0",
 )  # fmt: skip
 def scale() -> str:
     found = Records("scale.json")
@@ -195,11 +200,13 @@ def scale() -> str:
     }
     body = []
     for name, system in {
+        "`contract` step, levels prepared": "contract prepared",
         "`walk` step": "walk",
         "the same on 2 MB pages": "walk, huge pages",
         "one bare CSR product": "bare product, small pages",
     }.items():
-        cells = [short(1e3 * found(case, system, "seconds")) for case in third.values()]
+        taken = [found(case, system, "seconds") for case in third.values()]
+        cells = ["" if one is None else short(1e3 * one) for one in taken]
         body.append([name, *cells, f"{found('slope', system, 'slope'):.2f}"])
     floor = [f"{found('floor arxiv', s, 'over_floor'):.2f}" for s in ("step", "prepared")]
     growth = found("growth cora", "walk", "mb_over_300_steps")
@@ -228,7 +235,8 @@ def coverage() -> str:
     every = {size: [r["value"] for key, r in time.rows.items() if size in key[0] and key[2] == "s"]
              for size in ("1e+05", "1e+06")}  # fmt: skip
     text = "; ".join(f"{size} edges {min(v):.2g} to {max(v):.2g} s" for size, v in every.items())
-    return f"{table(['hops, at ratio 0.1', *systems], rows)}\n\nTime of `spread`: {text}."
+    made = "Processor time of `spread`, version 0.2.0, one thread"
+    return f"{table(['hops, at ratio 0.1', *systems], rows)}\n\n{made}: {text}."
 
 
 @block(

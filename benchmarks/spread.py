@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from statistics import mean, stdev
 
 import torch
 from _autoencoding_data import load, names
+from _common import clock
 from scipy.sparse.csgraph import dijkstra
 from torch import Tensor
 from torch_geometric.utils import to_scipy_sparse_matrix
@@ -64,17 +64,16 @@ def graphs(edges: int) -> Iterator[tuple[str, Tensor, Tensor]]:
 
 def times(sizes: list[int], repeats: int) -> list[dict]:
     records = []
-    # On one thread the processor's time, which other programs do not lengthen.
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    now = clock()
     for edges in sizes:
         for name, pairs, score in graphs(edges):
             edge_index = torch.cat([pairs, pairs.flip(0)], dim=1)
             for ratio in RATIOS:
                 taken = []
                 for _ in range(repeats + 1):
-                    start = clock()
+                    start = now()
                     spread(score, edge_index, ratio)
-                    taken.append(clock() - start)
+                    taken.append(now() - start)
                 case = f"{name}, {edges:.0e} edges"
                 records.append(_record("time", case, f"ratio {ratio}", "s", taken[1:]))
                 fastest = [min(taken[1:])]

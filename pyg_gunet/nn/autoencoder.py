@@ -56,8 +56,8 @@ class GraphUNetAutoEncoder(LevelModel):
     lifted to all nodes, and mapped back. Both maps start as each other's inverse (orthonormal where
     `z` is narrower than the features), and the last layers of the networks beside the path at zero.
     Before its first step the model is the interpolant of what the coarsest nodes hold; training
-    only improves on it. After :meth:`calibrate` the path is the nearest smooth function of as many
-    floats, which needs no training to be nearer than harmonic or biharmonic interpolation.
+    only improves on it. After :meth:`calibrate` the path is a smooth function fitted to all nodes,
+    about as near as biharmonic interpolation before any training (``benchmarks/compression.py``).
 
     Each convolution has a linear map of its own input beside it, as GraphSAGE has: a propagation
     alone averages what it should keep. A multi-layer perceptron reads the features of every node

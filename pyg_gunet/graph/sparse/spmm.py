@@ -26,7 +26,11 @@ def product(matrix: CSR | Tensor, x: Tensor) -> Tensor:
     """``A @ x`` without gradient, for A [M, N], sparse or dense, and x [N, F]: [M, F]."""
     # Autocast would cast the operands to a half precision that the kernel does not know.
     with torch.autocast(x.device.type, enabled=False):
-        return (matrix if isinstance(matrix, Tensor) else to_torch(matrix)) @ x
+        if isinstance(matrix, Tensor) and matrix.layout == torch.strided:
+            return matrix @ x
+        # Not `@`, which fills a matrix with zeros, copies it, and adds to the copy.
+        sparse = matrix if isinstance(matrix, Tensor) else to_torch(matrix)
+        return x.new_empty((sparse.size(0), x.size(1))).addmm_(sparse, x, beta=0)
 
 
 class LinearMap(Protocol):
