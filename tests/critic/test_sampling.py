@@ -38,6 +38,7 @@ def test_pairs_are_drawn_together_and_samples_alone() -> None:
     for x, z in (*sampler.split(0.25), sampler.minibatch(5), sampler.minibatch(30)):
         assert torch.equal(2 * x, z)
         assert len(x) == len(x.unique())
+    assert [len(v) for v in Sampler((y, y), False).minibatch(400)] == [400, 400]  # again and again
     (p, q), (held_p, held_q) = Sampler((y, y[:10]), False).split(0.2)
     assert [len(v) for v in (p, held_p, q, held_q)] == [32, 8, 8, 2]
 
