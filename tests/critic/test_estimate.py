@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 
 from pyg_gunet import KLCritic, estimate_kl, estimate_mi, fit_critic
+from pyg_gunet.critic.crossfit import Budget
 from pyg_gunet.critic.density import Classes, Density, Normalize
 from pyg_gunet.critic.estimate import CrossFit, _ratio, _shuffled
 from pyg_gunet.critic.readout import Estimate, judge
+
+BUDGET = Budget(steps=1, time_limit=1.0, hidden=4, parts=1, progress=None)
 
 
 @pytest.fixture(autouse=True)
@@ -207,6 +210,7 @@ def test_plot(tmp_path) -> None:
         "calibration",
     ]
     assert all(axis.lines for axis in figure.axes)
+    assert [fold for fold, _ in read.trace.readings] == [0, 1]
     assert all(len(reading) > 1 for _, reading in read.trace.readings)
     figure.savefig(tmp_path / "read.png")
     bare = Estimate(torch.tensor(0.0), torch.tensor(0.0), 1, 1, False, torch.tensor(0.0))
@@ -294,6 +298,19 @@ def test_held_out_pairs_are_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> N
     estimate_mi(x + torch.rand(80, 1) * 0.1, torch.randn(80, 1), steps=3, folds=2)
     assert all(not a & b for a, b in zip(trained, held))
     assert len(set().union(*held)) == sum(map(len, held)) == 80
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_constant_in_the_log_ratio_is_noise_of_no_sample(paired: bool) -> None:
+    data, ids = torch.randn(2, 40, 1), torch.arange(20)
+    run = CrossFit(tuple(data), paired, None if paired else (None, None), 2, BUDGET, None)
+    for constant in (0.0, 5.0):
+        run.read(0, data[0, :20, 0], data[1, :20, 0] + constant, ids, [ids + 20], 0.0)
+    one, two = run.reads
+    for part in ("part_p", "part_z", "part_r"):
+        torch.testing.assert_close(one[part], two[part], rtol=1e-4, atol=1e-7)
+    assert two["log_z"] - one["log_z"] == pytest.approx(5.0)
+    assert float(one["part_z"].abs().sum()) > 0.1
 
 
 def test_estimate_mi_refuses_by_name() -> None:
