@@ -300,6 +300,24 @@ def test_held_out_pairs_are_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(set().union(*held)) == sum(map(len, held)) == 80
 
 
+@pytest.mark.parametrize("batch", [None, torch.arange(80).repeat_interleave(2)])
+def test_what_stops_a_training_is_not_trained_on(batch, monkeypatch) -> None:
+    met, fit = [], CrossFit.fit
+
+    def spy(run: CrossFit, name: str, model, train, val, *more, **options):
+        met.append((set(train[1].flatten().tolist()), set(val[1].flatten().tolist())))
+        return fit(run, name, model, train, val, *more, **options)
+
+    monkeypatch.setattr(CrossFit, "fit", spy)
+    y = torch.arange(80.0).unsqueeze(1)
+    x = torch.randn(80 if batch is None else 160, 2)
+    estimate_mi(y if batch is None else x, x if batch is None else y, batch, steps=3, folds=2)
+    assert len(met) == (6 if batch is None else 2)
+    for train, val in met[:1] if batch is None else met:
+        assert not train & val
+        assert len(train) > len(val) > 1
+
+
 @pytest.mark.parametrize("paired", [True, False])
 def test_a_constant_in_the_log_ratio_is_noise_of_no_sample(paired: bool) -> None:
     data, ids = torch.randn(2, 40, 1), torch.arange(20)
