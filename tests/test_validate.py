@@ -297,6 +297,7 @@ SIZES = {  # the argument, and GiB
     "latent": ("latent_channels", 4, lambda: GraphUNetAutoEncoder(1, 2**10, 2**20)),
     "classes": ("num_classes", 4, lambda: SegmentationUNet(1, 2**10, 2**20)),
     "lifted": ("num_nodes", 2, lambda: GUnpool()(torch.ones(1, 1), FIRST, 2**29)),
+    "prepared": ("num_nodes", 2, lambda: GraphUNet(1, 8, 1, 1).prepare(NONE, num_nodes=2**27)),
     "prolonged": ("num_nodes", 3, lambda: prolongation(FIRST, NONE, 2**27)),
     "nearest": ("num_nodes", 3, lambda: nearest_kept(FIRST, NONE, 2**27)),
     "graphs": ("batch", 8, lambda: topk(torch.ones(1), 0.5, FIRST + 2**27)),

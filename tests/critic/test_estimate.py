@@ -155,8 +155,9 @@ def test_what_must_not_be_believed_says_so() -> None:
     }.items():
         assert not read.reliable, (name, read)
         assert read.reasons[0] in repr(read)
-        with pytest.warns(UserWarning, match="not reliable"):
+        with pytest.warns(UserWarning, match="not reliable") as told:
             float(read)
+        assert told[0].filename == __file__  # where the number is asked for
     # The critic alone, whose log Z nobody read.
     critic = KLCritic(1, 16)
     p, q = torch.randn(400, 1) + 50, torch.randn(400, 1)
@@ -232,6 +233,11 @@ def test_density_starts_as_the_regression_and_integrates_to_one() -> None:
     with torch.no_grad():
         gap = density(x, y).double().mean() - normal.log_prob(left).mean()
     assert abs(float(gap)) < 0.02
+    small = Density(2, 2, 16)  # in other units
+    small.prepare([(x, 1e-5 * y)])
+    with torch.no_grad():
+        expected = density(x, y) - 2 * math.log(1e-5)
+        torch.testing.assert_close(small(x, 1e-5 * y), expected, rtol=1e-3, atol=1e-3)
     one = Density(2, 1, 8)
     one.prepare([(x, y[:, :1])])
     for weight in one.weights:
