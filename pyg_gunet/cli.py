@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pyg_gunet import __version__, options
+from pyg_gunet import options
 
 DATASETS = (
     "karate, grid, ring, bunny, minnesota, airfoil, logo, digits, Planetoid/NAME, TU/NAME, "
@@ -45,6 +45,8 @@ INTERRUPTED = 130
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *args: Any) -> None:
         from importlib.metadata import PackageNotFoundError, version
+
+        from pyg_gunet import __version__
 
         known = {"python": sys.version.split()[0], "pyg_gunet": __version__}
         for name in _PACKAGES:

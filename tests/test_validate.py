@@ -285,32 +285,33 @@ def test_functions_check_by_themselves():
 
 
 NONE, FIRST = torch.empty(2, 0, dtype=torch.long), torch.tensor([0])
-SIZES = {
-    "telescope": ("hidden_channels", lambda: TelescopingCritic(1, 1, 2**15)),
-    "features of a telescope": ("x_channels", lambda: TelescopingCritic(2**15, 1, 4)),
-    "rungs": ("rungs", lambda: TelescopingCritic(1, 1, 2**9, 2**12)),
-    "divergence": ("hidden_channels", lambda: KLCritic(1, 2**15)),
-    "information": ("hidden_channels", lambda: MutualInformationCritic(1, 1, 2**15)),
-    "model": ("hidden_channels", lambda: GraphUNet(1, 2**15, 1, 1)),
-    "features of a model": ("in_channels", lambda: GraphUNet(2**20, 2**10, 1, 1)),
-    "outputs": ("out_channels", lambda: GraphUNet(1, 2**10, 2**20, 1)),
-    "latent": ("latent_channels", lambda: GraphUNetAutoEncoder(1, 2**10, 2**20)),
-    "classes": ("num_classes", lambda: SegmentationUNet(1, 2**10, 2**20)),
-    "lifted": ("num_nodes", lambda: GUnpool()(torch.ones(1, 1), FIRST, 2**29)),
-    "prolonged": ("num_nodes", lambda: prolongation(FIRST, NONE, 2**27)),
-    "nearest": ("num_nodes", lambda: nearest_kept(FIRST, NONE, 2**27)),
-    "graphs": ("batch", lambda: topk(torch.ones(1), 0.5, FIRST + 2**27)),
-    "repetitions": ("times", lambda: repeat_graph(NONE, 2**20, 2**8)),
-    "pixels": ("width", lambda: grid_edges(2**13, 2**13)),
+SIZES = {  # the argument, and GiB
+    "telescope": ("hidden_channels", 4, lambda: TelescopingCritic(1, 1, 2**15)),
+    "features of a telescope": ("x_channels", 4, lambda: TelescopingCritic(2**15, 1, 4)),
+    "rungs": ("rungs", 4, lambda: TelescopingCritic(1, 1, 2**9, 2**12)),
+    "divergence": ("hidden_channels", 4, lambda: KLCritic(1, 2**15)),
+    "information": ("hidden_channels", 4, lambda: MutualInformationCritic(1, 1, 2**15)),
+    "model": ("hidden_channels", 4, lambda: GraphUNet(1, 2**15, 1, 1)),
+    "features of a model": ("in_channels", 4, lambda: GraphUNet(2**20, 2**10, 1, 1)),
+    "outputs": ("out_channels", 4, lambda: GraphUNet(1, 2**10, 2**20, 1)),
+    "latent": ("latent_channels", 4, lambda: GraphUNetAutoEncoder(1, 2**10, 2**20)),
+    "classes": ("num_classes", 4, lambda: SegmentationUNet(1, 2**10, 2**20)),
+    "lifted": ("num_nodes", 2, lambda: GUnpool()(torch.ones(1, 1), FIRST, 2**29)),
+    "prepared": ("num_nodes", 2, lambda: GraphUNet(1, 8, 1, 1).prepare(NONE, num_nodes=2**27)),
+    "prolonged": ("num_nodes", 3, lambda: prolongation(FIRST, NONE, 2**27)),
+    "nearest": ("num_nodes", 3, lambda: nearest_kept(FIRST, NONE, 2**27)),
+    "graphs": ("batch", 8, lambda: topk(torch.ones(1), 0.5, FIRST + 2**27)),
+    "repetitions": ("times", 4, lambda: repeat_graph(NONE, 2**20, 2**8)),
+    "pixels": ("width", 8, lambda: grid_edges(2**13, 2**13)),
 }
 
 
 @pytest.mark.parametrize("name", SIZES)
 def test_sizes_beyond_the_memory_are_named_before_they_are_asked_for(name, monkeypatch):
-    argument, call = SIZES[name]
+    argument, size, call = SIZES[name]
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=2**30))
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(ValueError, match=f"'{argument}' asks for .* GiB, more than .*, 1 GiB"):
+    with pytest.raises(ValueError, match=f"'{argument}' asks for {size} GiB, more than .*, 1 GiB"):
         call()
 
 

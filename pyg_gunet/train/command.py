@@ -79,8 +79,8 @@ def _short(text: str) -> str:
     text = " ".join(text.split())
     key = re.search(r'[Kk]ey "?([\w.]+)"?', text)
     got = re.search(r"(?:Got value:|value:|got:?|Invalid value) *['\"]?([^'\"]{1,60})", text)
-    if text.startswith("unrecognized arguments"):
-        return text.replace("unrecognized arguments:", "unrecognized argument", 1)
+    if text.lower().startswith("unrecognized arguments:"):
+        return "unrecognized argument" + text.partition(":")[2]
     if key and got:
         name = key.group(1).rpartition(".")[2]
         choices = re.search(r"Literal\[([^\]]*)\]|Expected (?:a |an )?([^.]*)", text)

@@ -16,6 +16,8 @@ from pyg_gunet.critic.ensemble import Stack
 from pyg_gunet.critic.estimate import CrossFit, _coordinates, _ratio, _shuffled
 from pyg_gunet.critic.readout import Estimate, judge
 
+BUDGET = Budget(steps=1, time_limit=1.0, hidden=4, parts=1, progress=None)
+
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
@@ -154,8 +156,9 @@ def test_what_must_not_be_believed_says_so() -> None:
     }.items():
         assert not read.reliable, (name, read)
         assert read.reasons[0] in repr(read)
-        with pytest.warns(UserWarning, match="not reliable"):
+        with pytest.warns(UserWarning, match="not reliable") as told:
             float(read)
+        assert told[0].filename == __file__  # where the number is asked for
     # The critic alone, whose log Z nobody read.
     critic = KLCritic(1, 16)
     p, q = torch.randn(400, 1) + 50, torch.randn(400, 1)
@@ -209,6 +212,7 @@ def test_plot(tmp_path) -> None:
         "calibration",
     ]
     assert all(axis.lines for axis in figure.axes)
+    assert [fold for fold, _ in read.trace.readings] == [0, 1]
     assert all(len(reading) > 1 for _, reading in read.trace.readings)
     figure.savefig(tmp_path / "read.png")
     bare = Estimate(torch.tensor(0.0), torch.tensor(0.0), 1, 1, False, torch.tensor(0.0))
@@ -230,6 +234,11 @@ def test_density_starts_as_the_regression_and_integrates_to_one() -> None:
     with torch.no_grad():
         gap = density(x, y).double().mean() - normal.log_prob(left).mean()
     assert abs(float(gap)) < 0.02
+    small = Density(2, 2, 16)  # in other units
+    small.prepare([(x, 1e-5 * y)])
+    with torch.no_grad():
+        expected = density(x, y) - 2 * math.log(1e-5)
+        torch.testing.assert_close(small(x, 1e-5 * y), expected, rtol=1e-3, atol=1e-3)
     one = Density(2, 1, 8)
     one.prepare([(x, y[:, :1])])
     for weight in one.weights:
@@ -411,6 +420,37 @@ def test_held_out_pairs_are_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> N
     estimate_mi(x + torch.rand(80, 1) * 0.1, torch.randn(80, 1), steps=3, folds=2)
     assert all(not a & b for a, b in zip(trained, held))
     assert len(set().union(*held)) == sum(map(len, held)) == 80
+
+
+@pytest.mark.parametrize("batch", [None, torch.arange(80).repeat_interleave(2)])
+def test_what_stops_a_training_is_not_trained_on(batch, monkeypatch) -> None:
+    met, fit = [], CrossFit.fit
+
+    def spy(run: CrossFit, name: str, model, train, val, *more, **options):
+        met.append((set(train[1].flatten().tolist()), set(val[1].flatten().tolist())))
+        return fit(run, name, model, train, val, *more, **options)
+
+    monkeypatch.setattr(CrossFit, "fit", spy)
+    y = torch.arange(80.0).unsqueeze(1)
+    x = torch.randn(80 if batch is None else 160, 2)
+    estimate_mi(y if batch is None else x, x if batch is None else y, batch, steps=3, folds=2)
+    assert len(met) == (6 if batch is None else 2)
+    for train, val in met[:1] if batch is None else met:
+        assert not train & val
+        assert len(train) > len(val) > 1
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_constant_in_the_log_ratio_is_noise_of_no_sample(paired: bool) -> None:
+    data, ids = torch.randn(2, 40, 1), torch.arange(20)
+    run = CrossFit(tuple(data), paired, None if paired else (None, None), 2, BUDGET, None)
+    for constant in (0.0, 5.0):
+        run.read(0, data[0, :20, 0], data[1, :20, 0] + constant, ids, [ids + 20], 0.0)
+    one, two = run.reads
+    for part in ("part_p", "part_z", "part_r"):
+        torch.testing.assert_close(one[part], two[part], rtol=1e-4, atol=1e-7)
+    assert two["log_z"] - one["log_z"] == pytest.approx(5.0)
+    assert float(one["part_z"].abs().sum()) > 0.1
 
 
 def test_estimate_mi_refuses_by_name() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyg_gunet.critic import KLCritic, TelescopingCritic, fit_critic
+from pyg_gunet.critic import KLCritic, MutualInformationCritic, TelescopingCritic, fit_critic
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +57,24 @@ def test_fit_calibrates_slope_and_offset_on_held_out_data() -> None:
     assert float(estimate.value) == pytest.approx(0.5, abs=0.03)
     fit_critic(critic, (held[1], held[1]), 1, lr=0.0)  # starts from the identity again
     assert abs(float(critic.estimate(*held).value)) < 0.05
+
+
+def test_held_out_batches_calibrate_alike_however_many_nodes_they_hold(
+    monkeypatch,
+) -> None:
+    monkeypatch.setattr("pyg_gunet.critic.fit.CALIBRATION_PRIOR", (1e9, 1e9))  # it counts nodes
+    batch = torch.arange(8).repeat_interleave(torch.arange(8) % 3 + 1)
+    y, other = torch.randn(8, 2), torch.randn(8, 2)
+    one, two = (y[batch] + torch.randn(len(batch), 2), y, batch), (other[batch], other, batch)
+    found = []
+    for times in (1, 3):
+        torch.manual_seed(1)
+        critic = MutualInformationCritic(2, 2, 4, base="gaussian")
+        more = (two[0].repeat_interleave(times, 0), other, batch.repeat_interleave(times))
+        fit_critic(critic, lambda: one, 1, val=[one, more], lr=0.0)
+        found.append(torch.stack([critic.calibration.slope, critic.calibration.offset]))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(found[0], torch.tensor([1.0, 0.0]), atol=0.02)
 
 
 def test_fits_that_cannot_start() -> None:

@@ -38,8 +38,22 @@ def test_pairs_are_drawn_together_and_samples_alone() -> None:
     for x, z in (*sampler.split(0.25), sampler.minibatch(5), sampler.minibatch(30)):
         assert torch.equal(2 * x, z)
         assert len(x) == len(x.unique())
+    assert [len(v) for v in Sampler((y, y), False).minibatch(400)] == [400, 400]  # again and again
     (p, q), (held_p, held_q) = Sampler((y, y[:10]), False).split(0.2)
     assert [len(v) for v in (p, held_p, q, held_q)] == [32, 8, 8, 2]
+
+
+@pytest.mark.parametrize("size", [5, 30])
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_generator_draws_all(size: int, paired: bool) -> None:
+    x, found = torch.arange(40), []
+    for seed in (0, 0, 1):
+        torch.manual_seed(len(found))
+        sampler = Sampler((x, x), paired, None, torch.Generator().manual_seed(seed))
+        rest, held = sampler.split(0.3)
+        drawn = (*rest, *held, *sampler.minibatch(size), *sampler.folds(3)[0])
+        found.append([part.tolist() for part in drawn])
+    assert found[0] == found[1] != found[2]
 
 
 @pytest.mark.parametrize("paired", [True, False])

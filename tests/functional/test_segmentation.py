@@ -306,6 +306,10 @@ class TestErrors:
         target = torch.tensor([0, 1, 2, 255])
         preds = torch.tensor([0, 1, 2, 255])
         assert seg.confusion_matrix(preds, target, 3, 255).sum() == 3
+        with pytest.raises(ValueError, match=r"\[0, 3\) or be 'ignore_index' 9 \(got 255\)"):
+            seg.confusion_matrix(preds[:3], target[[0, 1, 3]], 3, 9)
+        with pytest.raises(ValueError, match=r"'target' must lie in \[0, 3\) \(got 255\)"):
+            seg.confusion_matrix(preds[:3], target[[0, 1, 3]], 3)
         with pytest.raises(ValueError, match=r"'preds' .*got 255"):
             seg.confusion_matrix(preds.flip(0), target, 3, 255)
         preds[3] = 77  # neither a class nor the mark of what is left out

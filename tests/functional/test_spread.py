@@ -369,6 +369,7 @@ def test_cuda_equals_cpu(quantiles):
         (ValueError, "'k' must be at least 1 .*got 0", {"k": 0}),
         (TypeError, "'k' must be .*got '2'", {"k": "2"}),
         (TypeError, "'k' must be of dtype", {"k": torch.tensor([2.0])}),
+        (TypeError, "'k' must be a dense tensor", {"k": torch.tensor([2]).to_sparse()}),
         (ValueError, "'k' must lie in .* graph 0 .*got 5", {"k": torch.tensor([5])}),
         (ValueError, "'k' must lie in .*got -1", {"k": torch.tensor([-1])}),
         (ValueError, r"'k' must have shape \[1\]", {"k": torch.tensor(2)}),

@@ -248,6 +248,20 @@ def test_edge_loss_and_decoder():
     assert model.lin_up.weight.grad is not None
 
 
+def test_edge_loss_names_what_does_not_fit():
+    model, h, edges = GraphUNetAutoEncoder(3, 4), torch.randn(4, 4), torch.tensor([[0, 1], [1, 0]])
+    with pytest.raises(ValueError, match="'batch' must be sorted"):
+        model.edge_loss(h, edges, batch=torch.tensor([1, 1, 0, 0]))
+    with pytest.raises(ValueError, match=r"'batch' must have shape \[4\]"):
+        model.edge_loss(h, edges, batch=torch.zeros(3, dtype=torch.long))
+    with pytest.raises(IndexError, match="'pos_edge_index'.*got 4"):
+        model.edge_loss(h, edges + 3)
+    with pytest.raises(IndexError, match="'neg_edge_index'.*got 4"):
+        model.edge_loss(h, edges, edges + 3)
+    with pytest.raises(ValueError, match="'h' must be finite"):
+        model.edge_loss(h * torch.nan, edges)
+
+
 def test_drawn_non_edges_are_no_edges_in_whatever_order_these_come():
     drawn = []
 

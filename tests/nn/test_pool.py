@@ -286,8 +286,13 @@ def test_selection_stands_in_for_pygs():
     assert torch.equal(out.cluster_index, expected.cluster_index)
     assert (out.num_nodes, out.num_clusters) == (9, expected.num_clusters)
     torch.testing.assert_close(out.weight, expected.weight)
+    spread = GPool(3, select="spread")
     with pytest.raises(ValueError, match="'edge_index'"):
-        GPool(3, select="spread").select(x, batch)
+        spread.select(x, batch)
+    edges = torch.tensor([[0, 1, 4, 5], [1, 2, 5, 6]])
+    adj_t = torch.sparse_coo_tensor(edges.flip(0), torch.ones(4), (9, 9))
+    kept = spread.select(x, batch, edges).node_index
+    assert torch.equal(spread.select(x, batch, adj_t).node_index, kept)
 
 
 @pytest.mark.parametrize(

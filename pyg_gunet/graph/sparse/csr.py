@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
@@ -88,7 +87,7 @@ def build(
         entries = (values.numpy(), (row.numpy(), col.numpy()))
         matrix = sp.coo_matrix(entries, shape=shape).tocsr()
         matrix.sum_duplicates()
-        return _four_bytes(matrix)
+        return from_scipy(matrix)  # with 4-byte indices where they suffice: scipy picks them
     index, values = coalesce(torch.stack([row, col]), values, max(shape), is_sorted=False)
     return CSR(indptr_of(index[0], num_rows), index[1].to(torch.int32), values, shape)
 
@@ -101,17 +100,9 @@ def union(parts: list[CSR]) -> CSR:
         for part in parts[1:]:
             total = total + to_scipy(part)
         total.sort_indices()
-        return _four_bytes(total)
+        return from_scipy(total)
     row, col, values = (torch.cat(column) for column in zip(*map(to_coo, parts)))
     return build(row, col, values, *parts[0].shape)
-
-
-def _four_bytes(matrix: Any) -> CSR:
-    """4-byte indices, which the kernels expect, where they suffice."""
-    if matrix.indptr.dtype != np.int32 and max(matrix.nnz, *matrix.shape) < 2**31:
-        matrix.indptr = matrix.indptr.astype(np.int32)
-        matrix.indices = matrix.indices.astype(np.int32)
-    return from_scipy(matrix)
 
 
 def transpose(matrix: CSR) -> CSR:
