@@ -126,7 +126,7 @@ def otsu_instances(image: Tensor, min_size: int) -> Tensor:
     grey = image.mean(0)
     above = grey > float(threshold_otsu(grey.numpy())) if grey.amax() > grey.amin() else grey < 0
     above = ~above if float(above.float().mean()) > 0.5 else above
-    edges = grid_edges(*grey.shape, 4)
+    edges = grid_edges(grey.size(0), grey.size(1), 4)
     part = connected_instances(above.view(-1).long(), edges)
     depth = instance_depth(part, edges).view(grey.shape)
     return found_instances((above.float(), depth), DEFAULT, min_size)
