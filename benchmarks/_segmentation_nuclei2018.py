@@ -311,5 +311,25 @@ def summary(done: dict[tuple[str, int], dict[str, float]], folds: int) -> list[d
             else:
                 cells.append(f"{value:.2f}" if metric == "seconds per image" else f"{value:.0f}")
         lines.append(cells)
+        for metric in names[:2]:
+            less, half, count = gain(done, system, metric, folds)
+            records.append(record(*case[:3], f"ours less it, {metric}", less, half, count))
     print(table(["system", "folds", "AP50", "PQ", "SQ", "AP50, components", *names[4:]], lines))
     return records
+
+
+def gain(
+    done: dict[tuple[str, int], dict[str, float]], system: str, metric: str, folds: int
+) -> tuple[float, float, int]:
+    """The mean difference of ours over the test images of the folds that both ran, half its 95%
+    interval, and how many images."""
+    less = [
+        value - done[system, fold][name]
+        for fold in range(folds)
+        if {(system, fold), ("ours", fold)} <= set(done)
+        for name, value in done["ours", fold].items()
+        if name.startswith(f"{metric} of image ")
+    ]
+    if len(less) < 2:
+        return 0.0, 0.0, len(less)
+    return statistics.mean(less), 1.96 * statistics.stdev(less) / len(less) ** 0.5, len(less)

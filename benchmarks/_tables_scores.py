@@ -88,15 +88,20 @@ def borders() -> str:
 @block(
     "nuclei2018",
     ["segmentation_nuclei2018.json", "segmentation_nuclei2018.csv"],
-    "python benchmarks/segmentation.py --name nuclei2018 --seeds 1",
-    "2026-11-26", "one fold, no interval", "0.2.0", "one thread of a busy machine",
+    "python benchmarks/segmentation.py --name nuclei2018",
+    "2026-11-27", "differences over images with 95% intervals", "0.2.0",
+    "one thread of a busy machine",
 )  # fmt: skip
 def nuclei2018() -> str:
     found, case = Records("segmentation_nuclei2018.json"), "nuclei2018"
     rows = []
     for system in found.names(1):
-        scores = [f"{found(case, system, m):.3f}" for m in ("ap50", "pq", "ap50 of components")]
-        counts = [f"{found(case, system, m):,.0f}" for m in ("steps", "parameters")]
-        rows.append([system, *scores, *counts, f"{found(case, system, 'seconds per image'):.2f}"])
-    head = ["30 s of training each", "AP50", "PQ", "AP50 of plain components", "steps"]
-    return table([*head, "parameters", "seconds per image"], rows)
+        row = found.rows[case, system, "pq"]
+        scores = [found.text(case, system, m, fixed(3)) for m in ("ap50", "pq", "sq")]
+        gains = [found.rows[case, system, f"ours less it, {m}"] for m in ("ap50", "pq")]
+        less = ["" if system == "ours" else f"{g['value']:+.3f} +- {g['std']:.3f}" for g in gains]
+        counts = [f"{found(case, system, m):,.0f}" for m in ("seconds", "steps", "parameters")]
+        speed = f"{found(case, system, 'seconds per image'):.2f}"
+        rows.append([system, row["n"], *scores, *less, *counts, speed])
+    head = ["", "folds", "AP50", "PQ", "SQ", "ours less it, AP50", "ours less it, PQ"]
+    return table([*head, "seconds of training", "steps", "parameters", "seconds per image"], rows)

@@ -105,7 +105,8 @@ def read_images(
         labels = _instances(labels)
     elif labels:
         labels = _classes(labels, masks is None, folder)
-    tiles = []
+    tiles: list[Data] = []
+    grids: dict[tuple[int, ...], Data] = {}
     for number, ((path, _), image) in enumerate(zip(paths, images)):
         whole: dict[str, Tensor] = {}
         if labels:
@@ -121,7 +122,7 @@ def read_images(
                 ("depth", depth),
             ):
                 whole[key] = value.view(image.shape[1:])
-        tiles += _cut(image, whole, tile_size, number, path.name)
+        tiles += _cut(image, whole, tile_size, number, path.name, grids)
     return tiles
 
 
@@ -277,12 +278,22 @@ def _instances(labels: list[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]
     return [components(label, background=0) for label in coded]
 
 
-def _cut(image: Tensor, whole: dict[str, Tensor], size: int, number: int, name: str) -> list[Data]:
+def _cut(
+    image: Tensor,
+    whole: dict[str, Tensor],
+    size: int,
+    number: int,
+    name: str,
+    grids: dict[tuple[int, ...], Data],
+) -> list[Data]:
+    """Tiles of one size share their edges and positions, which are most of a tile's memory."""
     tiles = []
     for top in range(0, image.size(1), size):
         for left in range(0, image.size(2), size):
             window = (slice(top, top + size), slice(left, left + size))
             tile = ToGrid()(image[(slice(None), *window)])
+            grid = grids.setdefault(tuple(tile.image_size.view(-1).tolist()), tile)
+            tile.edge_index, tile.pos = grid.edge_index, grid.pos
             for key, values in whole.items():
                 tile[key] = values[window].reshape(-1)
             tile.image, tile.image_name = torch.tensor([number]), name

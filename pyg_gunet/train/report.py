@@ -43,13 +43,20 @@ MEASURES = ("mse", "test_accuracy", "test_mean_iou", "test_mse", "masked_loss")
 
 
 def summary(figures: dict[str, Any]) -> list[tuple[str, Any]]:
-    """The lines of a run's table: the measure of ours beside the baselines', then the rest."""
+    """The lines of a run's table: the measure of ours beside the baselines', then the rest. A
+    baseline may name the measure that it is one of: ``'Otsu pq'`` stands beside ``test_pq``."""
     measure = next((name for name in MEASURES if name in figures), None)
+    beside: dict[str, dict[str, Any]] = {} if measure is None else {measure: {}}
+    for name, value in figures.get("baselines", {}).items() if beside else ():
+        who, _, own = name.rpartition(" ")
+        other = f"test_{own}" in figures
+        beside.setdefault(f"test_{own}" if other else str(measure), {})[who if other else name] = (
+            value
+        )
     lines: list[tuple[str, Any]] = []
-    if measure is not None:
-        lines = [(f"{measure}, ours", figures[measure])]
-        lines += [(f"{measure}, {name}", v) for name, v in figures.get("baselines", {}).items()]
-    told = {measure, *COUNTS, "dataset", "task", "seed", "split", "counting", "epochs", "seconds"}
+    for name, values in beside.items():
+        lines += [(f"{name}, {who}", v) for who, v in {"ours": figures[name], **values}.items()]
+    told = {*beside, *COUNTS, "dataset", "task", "seed", "split", "counting", "epochs", "seconds"}
     for key, value in figures.items():
         if key not in told and key != "best_epoch" and not isinstance(value, (dict, list)):
             lines.append((key, value))

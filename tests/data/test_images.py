@@ -51,6 +51,8 @@ def test_tiles_put_together_are_the_image(folder):
             assert tile.edge_index.equal(ToGrid()(torch.zeros(1, height, width)).edge_index)
         assert (seen == 1).all()
     assert "border_weight" not in tiles[0]
+    whole = [tile for tile in tiles if tile.num_nodes == 64]
+    assert len({tile.edge_index.data_ptr() for tile in whole}) == 1 < len(whole)
 
 
 def test_instances_get_border_weights_of_the_whole_image(folder):

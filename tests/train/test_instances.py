@@ -171,8 +171,12 @@ def test_the_command_prints_the_scores(run, capsys):
     folder, made = run
     assert main(["evaluate", str(made.folder)]) == 0
     text = capsys.readouterr().out
-    assert "ap50" in text
-    assert "Otsu" in text
+    shown = [line.split()[:2] for line in text.splitlines()]
+    for name in ("test_ap50,", "test_pq,"):
+        assert [name, "ours"] in shown
+        assert [name, "Otsu"] in shown
+    assert ["test_mean_iou,", "majority"] in shown
+    assert not any(words[:1] == ["test_pq"] for words in shown)
     assert main(["evaluate", str(made.folder), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["test_pq"] is not None
 
