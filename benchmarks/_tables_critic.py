@@ -116,7 +116,8 @@ def estimates() -> str:
         held = sum(map(_held, own))
         body.append([
             task, len(seeds), small(error["estimate_mi"]),
-            *(f"{small(v)}, {name.removeprefix('torch-mist ')}" for v, name in least), f"{held} of {len(own)}",
+            *(f"{small(v)}, {name.removeprefix('torch-mist ')}" for v, name in least),
+            f"{held} of {len(own)}",
         ])  # fmt: skip
     tasks = table(
         [f"mean squared error; `estimate_mi` lowest on {won} of {len(body)}", "seeds",
