@@ -338,11 +338,13 @@ def test_both_sides_are_read_where_both_have_a_density() -> None:
     ):
         read = estimate_mi(a, b, steps=3, folds=2)
         assert {part for part, _, _ in read.trace.curves} == parts
-    run = CrossFit((x, y), True, torch.arange(200), 2, Budget(3, 60.0, 8, 5, None), None)
-    run.sides = 2
-    train, held, ids = run.split(0)
-    _ratio(run, 0, (train, train), held, ids[0], 0)
-    assert (run.done, len(run.lost)) == (5, 1)
+    for width in (1, 2):  # parts trained and left out are all of those that share the time
+        data = x[:, :width], y[:, :width]
+        run = CrossFit(data, True, torch.arange(200), 2, Budget(3, 60.0, 8, 5, None), None)
+        run.sides = 2
+        train, held, ids = run.split(0)
+        _ratio(run, 0, (train, train), held, ids[0], 0)
+        assert (run.done, len(run.lost)) == (5, 1)
 
 
 def test_what_averaging_lost_moves_the_value_and_widens_the_error(
