@@ -28,7 +28,6 @@ from pyg_gunet.validate import (
     check_num_nodes,
     check_same_device,
     check_tensor,
-    checking,
     outermost,
 )
 
@@ -224,13 +223,6 @@ class Door(torch.nn.Module):
                 f"(got features of shape {list(edge_attr.shape)})"
             )
 
-    def _check_carried(self, graph: Graph, values: bool) -> None:
-        """The same of a prepared graph, which has weights of 1 where none were given."""
-        if isinstance(graph, Edges):
-            weight = None if self.weighted or not values else graph.edge_weight
-            weight = None if weight is None or bool((weight == 1).all()) else weight
-            self._check_taken(weight, graph.edge_attr)
-
     def _graph(
         self,
         edge_index: Tensor,
@@ -273,7 +265,9 @@ class Door(torch.nn.Module):
                 f"(got 'x' with {x.size(0)} rows)"
             )
         check_batch(batch, x.size(0), values)
-        self._check_carried(graph if isinstance(graph, Graph) else graph.levels[0].graph, values)
+        # Weights pass: they have made the transfers, whether or not a convolution takes them.
+        first = graph if isinstance(graph, Graph) else graph.levels[0].graph
+        self._check_taken(None, first.edge_attr if isinstance(first, Edges) else None)
         if isinstance(graph, Graph):
             hierarchy = Hierarchy([Level(x.size(0), batch, self._fit(graph, x))])
         else:
@@ -337,7 +331,7 @@ class Door(torch.nn.Module):
                 f"'prepare' (got {hierarchy!r:.80})"
             )
         graph = hierarchy.levels[0].graph
-        self._check_carried(graph, checking())
+        self._check_taken(None, graph.edge_attr if isinstance(graph, Edges) else None)
         if not self.fused and not isinstance(graph, Edges):
             raise TypeError(
                 f"'hierarchy' must hold edges, which a 'conv' takes (got {type(graph).__name__})"

@@ -121,7 +121,8 @@ class Coarsen(BaseTransform):
     lifts by its own words.
 
     Weights are read from `edge_weight` or, without one, from an `edge_attr` of shape [E] or [E, 1],
-    as :class:`GPool` does; any other `edge_attr` holds features, which ``'two_hop'`` cannot carry.
+    as :class:`GPool` does; a convolution that takes no weights leaves them to the transfers. Any
+    other `edge_attr` holds features, which ``'two_hop'`` cannot carry.
 
     If edges change afterwards, the levels are stale: that is refused where the number of nodes or
     edges tells, and cannot be noticed where it does not.
