@@ -73,7 +73,7 @@ def darcy() -> str:
 
 @block(
     "advection", ["mesh_physics.json", "mesh_physics.csv"],
-    MESHES.format("1 --epochs 25 --name advection --largest 500"),
+    MESHES.format("1 --epochs 100 --name advection --largest 500"),
     "2026-11-27", "seeds as told", "0.2.0", ONE,
 )  # fmt: skip
 def advection() -> str:
@@ -82,9 +82,9 @@ def advection() -> str:
 
 @block(
     "mesh_speed", ["mesh_physics.json", "mesh_physics.csv"],
-    "python benchmarks/mesh_physics.py --name speed --root DATA "
+    "python benchmarks/mesh_physics.py --name speed --repeats 2 --root DATA "
     "--json benchmarks/results/mesh_physics.json",
-    "2026-11-27", "medians of 5 steps", "0.2.0", ONE,
+    "2026-11-27", "medians of 2 steps", "0.2.0", ONE,
 )  # fmt: skip
 def mesh_speed() -> str:
     found, rows = Records("mesh_physics.json"), []
