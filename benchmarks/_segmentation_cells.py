@@ -100,13 +100,13 @@ class Nuclei:
 
 @lru_cache(maxsize=8)
 def hierarchy(
-    size: tuple[int, int], count: int, depth: int, ratio: float
+    size: tuple[int, int], count: int, depth: int, ratio: float, offsets: bool = True
 ) -> tuple[Hierarchy, Tensor]:
-    """The levels of `count` pixel graphs of one size, made once; offsets on their edges."""
+    """The levels of `count` pixel graphs of one size, made once; `offsets` on their edges."""
     graph = with_offsets(ToGrid()(torch.zeros(1, *size)))
     del graph.image_size
     batch = Batch.from_data_list([Coarsen(depth, ratio)(graph)] * count)
-    return batch.hierarchy(edge_attr=True), batch.batch
+    return batch.hierarchy(edge_attr=offsets), batch.batch
 
 
 def with_offsets(graph):

@@ -31,6 +31,7 @@ from _segmentation_cells import (
     hierarchy,
     judge,
     otsu,
+    score,
     with_offsets,
 )
 from _segmentation_rows import append, read
@@ -234,10 +235,14 @@ def train(data: Nuclei, system: str, fold: int, seconds: float, quick: bool) -> 
         more["seconds per image of superpixels"] = statistics.mean(cut.seconds)
 
         def step() -> Tensor:
-            chosen = [int(n) for n in draw.choice(train_set, BATCH)]
+            chosen = [int(n) for n in draw.choice(train_set, 1)]  # as many nodes as a tile
             batch = Batch.from_data_list([ready[n] for n in chosen])
             parts = [torch.cat(part) for part in zip(*(aims[n] for n in chosen), strict=True)]
             return loss_of(model.net(batch.x, batch.hierarchy(True), batch.batch), *parts)
+
+        seen = [(cut.made(one), one.instance) for one in map(data.read, test)]
+        best = score([g.instance[g.seg].view(true.shape) for g, true in seen], [t for _, t in seen])
+        more.update({f"{key} of true superpixels": best[key] for key in ("ap50", "pq")})
 
         def predict(picture: Picture) -> tuple[Tensor, Tensor]:
             graph = cut.made(picture)
