@@ -9,7 +9,14 @@ import pytest
 import torch
 from torch_geometric.nn import GraphConv
 
-from pyg_gunet import GPool, GraphUNet
+from pyg_gunet import (
+    GPool,
+    GraphUNet,
+    GraphUNetAutoEncoder,
+    HierarchicalReadout,
+    MixedGraphUNet,
+    OfficialGraphUNet,
+)
 from tests.conftest import permuted, random_graph
 
 
@@ -84,3 +91,35 @@ def test_gradients(name):
     zeros = [torch.zeros((), dtype=torch.float64, requires_grad=True) for _ in ways]
     assert torch.autograd.gradcheck(along, zeros)
     assert all(grad.abs() > 1e-6 for grad in torch.autograd.grad(along(*zeros), zeros))
+
+
+DROPPED = {  # rows of what is dropped out, in turn, on a path of 16 nodes
+    "GraphUNet": (lambda **options: GraphUNet(3, 8, 2, **options), [8, 4, 8, 16]),
+    "official": (lambda **options: OfficialGraphUNet(3, 8, 2, **options), [16, 8, 4, 8, 16, 16]),
+    "mixed": (lambda **options: MixedGraphUNet(3, 8, 2, **options), [16, 8, 4, 8, 16]),
+    "auto-encoder": (lambda **options: GraphUNetAutoEncoder(3, 8, 4, **options), [8, 4, 8, 16]),
+    "read-out": (
+        lambda **options: HierarchicalReadout(GraphUNet(3, 8, 8, **options), 2),
+        [8, 4, 8, 16, 1, 1],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DROPPED)
+def test_dropout_at_every_site(name, monkeypatch):
+    """Each by itself: a net that drops at one place less is random all the same."""
+    build, rows = DROPPED[name]
+    met, dropout = [], torch.nn.functional.dropout
+
+    def spy(x, p=0.5, training=True, inplace=False):
+        if p:
+            met.append((x.size(0), p, training))
+        return dropout(x, p, training, inplace)
+
+    monkeypatch.setattr("torch.nn.functional.dropout", spy)
+    model = build(depth=2, dropout=0.25)
+    path = torch.stack([torch.arange(15), torch.arange(1, 16)])
+    for mode in (True, False):
+        met.clear()
+        model.train(mode)(torch.randn(16, 3), torch.cat([path, path.flip(0)], dim=1))
+        assert met == [(size, 0.25, mode) for size in rows]
