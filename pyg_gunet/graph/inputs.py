@@ -90,7 +90,8 @@ def both_ways(edge_index: Tensor) -> Tensor:
 def near(edge_index: Tensor, edge_weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """``(source, target, size)`` of every edge and its reverse, float32 or float64, without self
     loops and edges of weight zero. Sizes are absolute weights over a power of two, none above 2:
-    sums of large ones would overflow, and means do not change."""
+    sums of large ones would overflow, and means do not change; what is nothing beside the largest
+    is zero."""
     source, target = both_ways(edge_index)
     if edge_weight is None:
         weight = torch.ones(source.size(0), device=source.device)
@@ -98,12 +99,12 @@ def near(edge_index: Tensor, edge_weight: Tensor | None) -> tuple[Tensor, Tensor
         weight = edge_weight.abs()
         weight = weight if weight.dtype == torch.float64 else weight.float()
         weight = torch.cat([weight, weight])
-    proper = ((source != target) & (weight.detach() > 0)).nonzero().view(-1)
-    source, target, weight = source[proper], target[proper], weight[proper]
     if edge_weight is not None and weight.numel():
-        exponent = torch.frexp(weight.detach().max()).exponent - 1
+        largest = weight.detach().where(source != target, 0.0).max()
+        exponent = torch.frexp(largest).exponent - 1
         weight = weight / torch.exp2(exponent.to(weight.dtype))
-    return source, target, weight
+    proper = ((source != target) & (weight.detach() > 0)).nonzero().view(-1)
+    return source[proper], target[proper], weight[proper]
 
 
 def with_identity(

@@ -178,14 +178,15 @@ class Transfer:
     def mass(self) -> Tensor:
         """For how many nodes a kept one stands, itself included: the column sums, [K]."""
         if self.learned:
-            return self.gather(self.inner.values.new_ones(self.num_nodes, 1)).view(-1)
+            return self._weight()
         if self._mass is None:
-            self._mass = self._weighed()
+            self._mass = lasting(self._weight)()
         return self._mass
 
-    @lasting
-    def _weighed(self) -> Tensor:
-        return self.gather(self.inner.values.new_ones(self.num_nodes, 1)).view(-1)
+    def _weight(self) -> Tensor:
+        dtype = torch.promote_types(self.inner.values.dtype, torch.float32)  # half counts to 65,504
+        ones = torch.ones(self.num_nodes, 1, dtype=dtype, device=self.perm.device)
+        return self.gather(ones).view(-1)
 
     @property
     def cluster(self) -> Tensor:

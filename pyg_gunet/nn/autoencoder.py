@@ -13,7 +13,8 @@ from torch_geometric.utils import batched_negative_sampling
 from pyg_gunet.graph.edges import Edges
 from pyg_gunet.graph.graph import Graph
 from pyg_gunet.graph.level import Hierarchy, Level
-from pyg_gunet.nn.base import LevelModel, MakePool
+from pyg_gunet.nn.base import MakePool
+from pyg_gunet.nn.calibrate import Calibrated
 from pyg_gunet.nn.conv import explained
 from pyg_gunet.nn.interpolant import Interpolant, Steps
 from pyg_gunet.nn.parts import (
@@ -37,11 +38,8 @@ from pyg_gunet.validate import (
     outermost,
 )
 
-# What `calibrate` chooses from: wider averages take more steps to fit.
-STEPS = (Steps(), Steps(0, 0, 2), Steps(2, 0, 4), Steps(4, 0, 8), Steps(4, 2, 8), Steps(6, 3, 8))
 
-
-class GraphUNetAutoEncoder(LevelModel):
+class GraphUNetAutoEncoder(Calibrated):
     r"""An auto-encoder of node features on the levels of a Graph U-Net (`Gao and Ji 2019
     <https://arxiv.org/abs/1905.05178>`_).
 
@@ -159,10 +157,9 @@ class GraphUNetAutoEncoder(LevelModel):
         self.out_scale: Tensor
         self.register_buffer("latent_scale", torch.ones(latent_channels))
         self.register_buffer("out_scale", torch.ones(in_channels))
-        self.steps = Steps()
-        self.path_steps: Tensor  # the same, for a checkpoint
+        self.path_steps: Tensor  # what `steps` reads
         self.register_buffer("path_steps", torch.zeros(3, dtype=torch.long))
-        self.register_load_state_dict_post_hook(_read_steps)
+        self._read: tuple[Tensor, int, Steps] | None = None
         self.edge_decoder = InnerProductDecoder() if edge_decoder is None else edge_decoder
         self.norms: torch.nn.ModuleList | None = None
         if norm is not None:
@@ -184,51 +181,10 @@ class GraphUNetAutoEncoder(LevelModel):
             self.lin_out.weight.zero_()
             self.latent_scale.fill_(1.0)
             self.out_scale.fill_(1.0)
-            self._take(Steps())
+            self.path_steps.zero_()
             for last in (self.lin_latent, self.head.lins[-1]):
                 last.weight.zero_()
                 last.bias.zero_()
-
-    @torch.no_grad()
-    def calibrate(
-        self,
-        x: Tensor,
-        edge_index: Tensor | Graph | Hierarchy,
-        batch: Tensor | None = None,
-        edge_weight: Tensor | None = None,
-    ) -> float:
-        r"""Fits what needs no gradient, before training.
-
-        - Where `z` is narrower than the features the path's maps become the principal axes of `x`.
-        - With ``lift='interpolate'`` the path averages along the edges after each prolongation, and
-          its latent is fitted to all nodes in a few steps, where it was what kept nodes hold
-          (:class:`~pyg_gunet.nn.interpolant.Interpolant`): so often as leaves least of `x`.
-        - What the networks add is from then on measured in what the path leaves over, so that a
-          first step of a usual learning rate does not lose it; where that is next to nothing, 1e-6
-          of what there is, in 1.
-
-        Arguments as in :meth:`encode`. :meth:`reset_parameters` takes it back.
-
-        Returns:
-            float: The mean squared error of the path.
-        """
-        size = self.latent_channels
-        if size < self.in_channels:
-            covariance = (x.double().T @ x.double()) / x.size(0)
-            axes = torch.linalg.eigh(covariance).eigenvectors[:, -size:].T.to(x.dtype)
-            self.axes.copy_(axes)
-        tried: dict[float, Steps] = {}
-        for steps in STEPS if self.unpool.lift == "interpolate" else STEPS[:1]:
-            self._take(steps)
-            tried.setdefault(float(F.mse_loss(self(x, edge_index, batch, edge_weight), x)), steps)
-        self._take(tried[min(tried)])
-        left = (self(x, edge_index, batch, edge_weight) - x).square().mean(0).sqrt()
-        held, error = x.square().mean(0).sqrt(), left.square().mean()
-        least = max(1e-6, 10 * torch.finfo(left.dtype).eps)  # less than that is rounding
-        self.out_scale.copy_(left.where(left > least * held, 1.0))
-        enough = error.sqrt() > least * held.square().mean().sqrt()
-        self.latent_scale[: min(size, self.in_channels)] = error.sqrt().where(enough, 1.0)
-        return float(error)
 
     def encode(
         self,
@@ -385,10 +341,6 @@ class GraphUNetAutoEncoder(LevelModel):
             x if self.norms is None else apply_norm(self.norms[i], x, hierarchy.levels[level].batch)
         )
 
-    def _take(self, steps: Steps) -> None:
-        self.steps = steps
-        self.path_steps.copy_(torch.tensor(steps))
-
     def _ascend(self, z: Tensor, hierarchy: Hierarchy) -> Tensor:
         x = self.lin_up(z)
         for i, conv in enumerate(self.up_convs):
@@ -425,7 +377,3 @@ class GraphUNetAutoEncoder(LevelModel):
             + ", ".join(f"{name}={word!r}" for name, word in words)
             + ")"
         )
-
-
-def _read_steps(model: GraphUNetAutoEncoder, _: object) -> None:
-    model.steps = Steps(*model.path_steps.tolist())

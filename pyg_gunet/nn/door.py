@@ -301,8 +301,8 @@ class Door(torch.nn.Module):
         if isinstance(graph, Edges):
             parts = graph.edge_index, graph.edge_weight, graph.edge_attr
             made = self._graph(*parts, graph.num_nodes, x.dtype)
-            if isinstance(made, Edges):
-                made.signed = graph.signed
+            if isinstance(made, Edges):  # what was found out before, and is made once
+                made.signed, made.halves = graph.signed, graph.halves
             return made
         kind = Walk if self.walks else Adjacency
         if not self.fused or not isinstance(graph, kind):

@@ -77,7 +77,8 @@ class AutoEncode(GraphModule):
         graphs = list(graphs)
         super().learn_statistics(graphs)
         data: Any = graphs[0] if len(graphs) == 1 else Batch.from_data_list(graphs[:CALIBRATED])
-        self.net.calibrate(self.scaled(data), *self.inputs(data, self.net))
+        if self.net.untrained:
+            self.net.calibrate(self.scaled(data), *self.inputs(data, self.net))
 
     def encode(self, data: Data) -> tuple[Tensor, Hierarchy]:
         """``(z, hierarchy)`` of a graph or a batch."""
