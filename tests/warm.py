@@ -123,12 +123,12 @@ class Warm:
     def meet(
         self, session: pytest.Session, mutant: Mutant, near: list[Any], seconds: float
     ) -> None:
-        code = 1
+        code = self.UNFIT  # whatever fails before a test is no test's merit
         try:
             limited(seconds)
             if not patch(mutant):
-                code = self.UNFIT
                 return
+            code = 1
             for item, following in zip(near, [*near[1:], None]):
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
                 if session.testsfailed:

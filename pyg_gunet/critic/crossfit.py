@@ -264,7 +264,7 @@ class CrossFit:
         if self.far and max(self.far) > 0.02:
             out.append(f"{max(self.far):.0%} of P lies where Q, {FAR:g} deviations away, has ended")
         if self.narrowest < 1e-5:
-            out.append("y is a function of x, as far as its precision tells")
+            out.append("a coordinate is a function of the others, as far as its precision tells")
         if self.cut:
             out.append(f"'time_limit' of {self.budget.time_limit:g} s ended the training")
         for name, count in self.falling.items():

@@ -138,12 +138,12 @@ def estimate_mi(
 
     **Pairs.** :math:`\log \frac{p(x, y)}{p(x) p(y)} = \log q(y | x) - \log q(y) =
     \log q(x | y) - \log q(x)`: both sides from densities that start as normal ones, their mean
-    with shares that held-out pairs choose (the second side where `x` is at most twice as wide as
-    `y`), and a classifier of pairs against shuffled pairs on top. Each part is stopped by held-out
-    likelihood, so that it takes over only where it predicts better than what stands without it. The
-    densities have no ceiling at ln n, the classifier sees what a mixture misses. Every coordinate
-    is made normal first, which keeps the information; flat ones stay as they are where held-out
-    pairs read more so.
+    with shares that held-out pairs choose (one side alone, that of the narrower, where one is more
+    than twice as wide or repeats values), and a classifier of pairs against shuffled pairs on top.
+    Each part is stopped by held-out likelihood, so that it takes over only where it predicts better
+    than what stands without it. The densities have no ceiling at ln n, the classifier sees what
+    a mixture misses. Every coordinate is made normal first, which keeps the information; flat
+    ones stay as they are where held-out pairs read more so.
     **Labels**, an integer `y` (or `x`): a classifier :math:`q(y | x)` against the shares of the
     classes. **Nodes and graphs**, with `batch`, and samples that repeat (features of few
     values): a :class:`MutualInformationCritic` on a Gaussian base.
@@ -367,6 +367,8 @@ def _columns(x: Tensor, name: str, values: bool) -> Tensor:
     check_tensor(x, name)
     x = x.unsqueeze(1) if x.dim() == 1 else x
     check_features(x, None, values, name)
+    if not x.size(1):
+        raise ValueError(f"'{name}' must have a coordinate (got shape {list(x.shape)})")
     return x.detach()
 
 

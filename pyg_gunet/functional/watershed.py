@@ -288,7 +288,7 @@ def _joined(
     prominence: float,
 ) -> NDArray[np.int64]:
     """Basins joined until every peak that is left has the prominence; numbers may be missing."""
-    peak = np.zeros(basin.max(initial=0) + 1)
+    peak = np.full(basin.max(initial=0) + 1, -np.inf)
     np.maximum.at(peak, basin, height)
     rank = np.empty(len(peak), dtype=np.int64)
     rank[np.argsort(peak, kind="stable")] = np.arange(len(peak))
@@ -303,7 +303,8 @@ def _joined(
         # The highest pass of each basin, of equal ones that to the highest peak: the last of it.
         order = np.lexsort((rank[b], passes, a))
         last = order[np.append(a[order][1:] != a[order][:-1], True)] if len(order) else order
-        low = (rank[b[last]] > rank[a[last]]) & (peak[a[last]] - passes[last] < prominence)
+        rise = peak[a[last]] - passes[last]  # 0: a shoulder, or one plateau with the other
+        low = (rank[b[last]] > rank[a[last]]) & ((rise < prominence) | (rise <= 0))
         if not low.any():
             return root[basin]
         step = np.arange(len(peak))

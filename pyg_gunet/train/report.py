@@ -49,7 +49,7 @@ def summary(figures: dict[str, Any]) -> list[tuple[str, Any]]:
     beside: dict[str, dict[str, Any]] = {} if measure is None else {measure: {}}
     for name, value in figures.get("baselines", {}).items() if beside else ():
         who, _, own = name.rpartition(" ")
-        other = f"test_{own}" in figures
+        other = bool(who) and f"test_{own}" in figures
         beside.setdefault(f"test_{own}" if other else str(measure), {})[who if other else name] = (
             value
         )
@@ -85,14 +85,16 @@ def _table(lines: Iterable[tuple[str, Any]]) -> str:
 
 
 def print_seeds(figures: list[dict[str, Any]]) -> None:
-    """Mean and deviation over seeds of every figure."""
+    """Mean and deviation over seeds of every figure, over those that have it."""
     print(f"{figures[0].get('dataset', '')}: seeds 0 to {len(figures) - 1}, mean and deviation")
     flat = [{**one, **{f"{k} (baseline)": v for k, v in one.get("baselines", {}).items()}}
             for one in figures]  # fmt: skip
-    for name, first in flat[0].items():
-        values: list[Any] = [one.get(name) for one in flat]
-        if isinstance(first, float) or name in ("epochs", "best_epoch"):
-            print(f"  {name:<38}{statistics.mean(values):<12.5g}{statistics.stdev(values):.2g}")
+    for name in dict.fromkeys(name for one in flat for name in one):
+        values = [one[name] for one in flat if one.get(name) is not None]
+        if values and (isinstance(values[0], float) or name in ("epochs", "best_epoch")):
+            spread = f"{statistics.stdev(values):.2g}" if len(values) > 1 else "-"
+            told = "" if len(values) == len(flat) else f"  ({len(values)} of {len(flat)} seeds)"
+            print(f"  {name:<38}{statistics.mean(values):<12.5g}{spread}{told}")
 
 
 def print_figures(figures: dict[str, Any]) -> None:

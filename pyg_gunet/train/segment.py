@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -57,9 +59,9 @@ class Segment(GraphModule):
         positions (bool, optional): Whether the place in the picture is part of the features.
             (default: False)
         skip (str, optional): Skip connections: sum, cat. (default: sum)
-        prominence (float, optional): By how much, of 1, the depth rises between two instances; 1
-            splits none, and their pixels are as probable as not. (default: settled on the
-            validation pictures)
+        prominence (float, optional): By how much, of 1, the depth falls at least between two
+            instances, whose pixels are then as probable as not. (default: settled with the
+            probability on the validation pictures)
         min_size (int, optional): The fewest pixels of an instance. (default: 15)
     """
 
@@ -112,7 +114,7 @@ class Segment(GraphModule):
         self.num_classes, self.depth_channels = num_classes, depth_channels
         self.settled, self.min_size = prominence is not None, min_size
         if depth_channels:
-            way = DEFAULT if prominence is None else (DEFAULT[0], float(prominence))
+            way = math.nan if prominence is None else DEFAULT[0], prominence or 0.0
             self.register_buffer("way", torch.tensor(way, dtype=torch.float64))
         self.directed = all(isinstance(conv, DirectionConv) for conv in self.net.net.convs)
         if self.directed and pos_channels not in (0, 2):
@@ -242,8 +244,8 @@ class Segment(GraphModule):
         return 1 - scores[0], scores[self.num_classes].clone()
 
     def _way(self) -> tuple[float, float]:
-        least, seed = self.get_buffer("way").tolist()
-        return least, seed
+        least, rise = self.get_buffer("way").tolist()
+        return DEFAULT if math.isnan(least) else (least, rise)
 
     @torch.no_grad()
     def settle(self, data: Any) -> bool:
@@ -303,6 +305,12 @@ class Segment(GraphModule):
                 lambda image: self.picture(image)["instance"], tiles, self.min_size
             )
             figures["baselines"].update(scored.pop("baselines"))
+            if bool(self.get_buffer("way").isnan().any()):
+                warnings.warn(
+                    f"'prominence' was not settled on validation pictures, as at the end of a run: "
+                    f"{DEFAULT[1]} is used, with probability {DEFAULT[0]}",
+                    stacklevel=2,
+                )
             figures.update(scored, **dict(zip(("least_probability", "prominence"), self._way())))
         if folder is None:
             return figures, []

@@ -460,6 +460,8 @@ def test_estimate_mi_refuses_by_name() -> None:
     for call, error, match in (
         (lambda: estimate_mi(x, x[:50]), ValueError, "'y' must have one row per row"),
         (lambda: estimate_mi(x * math.nan, x), ValueError, "'x' must be finite"),
+        (lambda: estimate_mi(x[:, :0], x), ValueError, r"'x' must have a coordinate.*\[100, 0\]"),
+        (lambda: estimate_kl(x[:, :0], x[:, :0]), ValueError, "'p' must have a coordinate"),
         (lambda: estimate_mi(x, x, folds=1), ValueError, "'folds' must be at least 2"),
         (lambda: estimate_mi(x[:10], x[:10]), ValueError, "'folds' asks for 4 independent"),
         (lambda: estimate_mi([1], x), TypeError, "'x' must be a torch.Tensor"),

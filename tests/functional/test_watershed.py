@@ -205,6 +205,10 @@ def test_plateaus_and_equal_peaks():
     assert split_instances(inside, depth, path, 0.25).unique().tolist() == [1]
     assert split_instances(inside, depth, path, 0.15).tolist() == [1] * 4 + [1] + [2] * 2 + [2] * 3
     assert split_instances(inside, depth, path, 0.05).tolist() == [1] * 4 + [1] + [2] * 2 + [3] * 3
+    for shift in (-1.0, 5.0):  # by how much peaks stand out is all that counts
+        assert split_instances(inside, depth + shift, path, 0.15).max() == 2
+    shoulder = torch.tensor([0.5, 0.5, 0.5, 0.9])
+    assert split_instances(inside[:4], shoulder, path[:, :3], 0.0).tolist() == [1] * 4
     flat = torch.full((10,), 0.3)
     assert split_instances(inside, flat, path, 0.0).unique().tolist() == [1]
     assert split_instances(flat > 1, flat, path).tolist() == [0] * 10

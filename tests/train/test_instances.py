@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 
 import numpy as np
 import pytest
@@ -16,8 +17,10 @@ from pyg_gunet.data.images import joined
 from pyg_gunet.train import Segment, evaluate, fit, load_run, predict
 from pyg_gunet.train.data import Images
 from pyg_gunet.train.instances import (
+    DEFAULT,
     WAYS,
     best_way,
+    found_instances,
     instance_figures,
     instance_table,
     otsu_instances,
@@ -112,6 +115,37 @@ def test_the_best_way_is_that_of_the_highest_quality():
     assert best_way([shallow], [pair.clamp(max=1)], 5) == (0.5, 0.2)
     assert best_way([deep], [pair.clamp(max=1)], 5) == (0.5, 1.0)
     assert best_way([deep, shallow], [pair, pair.clamp(max=1)], 5) == (0.5, 0.2)
+
+
+def test_where_nothing_tells_ways_apart_the_default_is_next():
+    blank, faint = torch.zeros(20, 20).long(), torch.zeros(20, 20)
+    nearest = min(WAYS, key=lambda way: math.dist(way, DEFAULT))
+    assert best_way([], [], 5) == best_way([(faint, faint)], [blank], 5) == nearest
+    square = blank.clone()
+    square[4:16, 4:16] = 1
+    sure = square.float()
+    assert best_way([(sure, sure)], [square], 5) == nearest
+    false = faint.clone()
+    false[4:12, 4:12] = 0.35  # an alarm at 0.3 alone
+    assert best_way([(false, false)], [blank], 5) == nearest
+
+
+def test_what_was_not_settled_is_said(run):
+    _, made = run
+    model, data = load_run(made.folder)
+    data.setup()
+    model.way.fill_(math.nan)
+    with pytest.warns(UserWarning, match="'prominence' was not settled"):
+        figures, _ = model.report(data, None)
+    assert (figures["least_probability"], figures["prominence"]) == DEFAULT
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_instances_of_maps_of_any_precision(dtype):
+    depth = torch.zeros(20, 20)
+    depth[4:16, 4:16] = 1
+    found = found_instances((depth.to(dtype), depth.to(dtype)), DEFAULT, 5)
+    assert torch.equal(found, depth.long())
 
 
 def test_evaluate_scores_all_of_another_folder(run):
