@@ -159,7 +159,7 @@ def fit_critic(
     curve = [(0, best_loss)]
     every = max(steps // evaluations, 1)
     step, waited = 0, 0
-    mean = [p.detach().clone() for p in params]
+    mean = [p.detach().clone() for p in params] if average else []
     modes = [(module, module.training) for module in critic.modules()]
     if not critic.training:  # else what is frozen by `.eval()` inside stays frozen
         critic.train()
@@ -172,7 +172,8 @@ def fit_critic(
         step += 1
         # Early on the mean is of few steps, so that it forgets where they started.
         keep = min(average, step / (step + 10))
-        torch._foreach_lerp_(mean, [p.detach() for p in params], 1 - keep)
+        for m, p in zip(mean, params):
+            m.lerp_(p.detach(), 1 - keep)
         if step % every and step < steps:
             continue
         _swap(params, mean)
@@ -196,7 +197,7 @@ def fit_critic(
 
 @torch.no_grad()
 def _swap(params: list[torch.nn.Parameter], mean: list[Tensor]) -> None:
-    """Exchanges the weights and their average."""
+    """Exchanges the weights and their average, where there is one."""
     for p, m in zip(params, mean):
         held = p.detach().clone()
         p.copy_(m)
