@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyg_gunet.graph.gcn import gcn_edges
 from pyg_gunet.graph.graph import Connection, Graph, moved
+from pyg_gunet.graph.inputs import near
 from pyg_gunet.graph.transfer import Transfer
 from pyg_gunet.validate import checking
 
@@ -84,6 +85,24 @@ class Edges(Graph):
     def absolute(self) -> Edges:
         weight = None if self.edge_weight is None else self.edge_weight.detach().abs()
         return Edges(self.edge_index, self.num_nodes, weight)
+
+    def smoothed(self, x: Tensor, steps: int, transposed: bool = False) -> Tensor:
+        """As of any graph, and differentiable in weights that require a gradient."""
+        weight = self.edge_weight
+        if not steps or weight is None or not (weight.requires_grad and torch.is_grad_enabled()):
+            return super().smoothed(x, steps, transposed)
+        source, target, size = near(self.edge_index, weight)
+        total = size.new_zeros(self.num_nodes).index_add(0, target, size).unsqueeze(-1)
+        alone, given = total.where(total > 0, 1.0), x.dtype
+        size, x = size.unsqueeze(-1), x.to(size.dtype)
+        for _ in range(steps):
+            if transposed:
+                x = x / (total + alone)
+                x = (alone * x).index_add(0, source, size * x.index_select(0, target))
+            else:
+                x = (alone * x).index_add(0, target, size * x.index_select(0, source))
+                x = x / (total + alone)
+        return x.to(given)
 
     def edges(self, loops: bool = False) -> tuple[Tensor, Tensor | None]:
         return self.edge_index, self.edge_weight

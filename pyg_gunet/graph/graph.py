@@ -92,15 +92,9 @@ class Graph(ABC):
     def smoothed(self, x: Tensor, steps: int, transposed: bool = False) -> Tensor:
         r"""Features [N, F] after so many times half of every row and half the mean of its
         neighbours' rows, by :meth:`cover_edges`: :math:`(\mathbf{I} + \mathbf{D}^{-1} \mathbf{A})
-        / 2`, or its transpose. Differentiable in `x` and in weights that require a gradient. A node
-        without edges keeps its row."""
-        if not steps:
-            return x
-        edge_index, weight = self.cover_edges()
-        if weight is not None and weight.requires_grad and torch.is_grad_enabled():
-            return self._learned_average(x, steps, transposed, *near(edge_index, weight))
+        / 2`, or its transpose; differentiable in `x`. A node without edges keeps its row."""
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        if dtype not in self.halves:
+        if steps and dtype not in self.halves:
             self.halves[dtype] = lasting(self._averaging)(dtype)
         for _ in range(steps):
             x = apply_map(self.halves[dtype], x, transposed)
@@ -110,21 +104,6 @@ class Graph(ABC):
     def halves(self) -> dict[torch.dtype, SparseBlock]:
         """The averages of :meth:`smoothed`, as far as they were asked for."""
         return {}
-
-    def _learned_average(
-        self, x: Tensor, steps: int, transposed: bool, source: Tensor, target: Tensor, size: Tensor
-    ) -> Tensor:
-        total = size.new_zeros(self.num_nodes).index_add(0, target, size).unsqueeze(-1)
-        alone, given = total.where(total > 0, 1.0), x.dtype
-        size, x = size.unsqueeze(-1), x.to(size.dtype)
-        for _ in range(steps):
-            if transposed:
-                x = x / (total + alone)
-                x = (alone * x).index_add(0, source, size * x.index_select(0, target))
-            else:
-                x = (alone * x).index_add(0, target, size * x.index_select(0, source))
-                x = x / (total + alone)
-        return x.to(given)
 
     @torch.compiler.disable
     def _averaging(self, dtype: torch.dtype) -> SparseBlock:
