@@ -147,8 +147,9 @@ def run_all(
 ) -> tuple[str, list[dict[str, Any]]]:
     """Searches for every system, then trains the choices on the test seeds, seed by seed.
 
-    No test seed is trained before all searches have ended. `ours` are the systems of which the best
-    on validation is also shown as ``ours``.
+    No test seed is trained before all searches have ended; without stages there is no search, and a
+    system's first configuration is its choice. `ours` are the systems of which the best on
+    validation is also shown as ``ours``.
 
     Returns:
         The table and the records.
@@ -162,11 +163,16 @@ def run_all(
         missing = [system for system in trials if system not in choices]
         return f"search not finished: {', '.join(missing)}", []
     tests: dict[str, list[float]] = {system: [] for system in trials}
+    vals: dict[str, list[float]] = {system: [] for system in trials}
     for seed in range(seeds):
         for system in trials:
             row = runs.get(system, choices[system][0], seed)
             if row is not None:
                 tests[system].append(_float(row["test"]))
+                vals[system].append(_float(row["val"]))
+    for system, found in vals.items():
+        if not stages and found:
+            choices[system] = choices[system][0], statistics.mean(found), 0.0
     best = best_of(choices, ours)
     if best is not None:
         choices["ours"], tests["ours"] = choices[best], tests[best]
@@ -181,7 +187,7 @@ def run_all(
         where = benchmark, runs.name, system
         records += [
             record(*where, "test_accuracy", mean, std, count),
-            record(*where, "search_val_accuracy", val, None, stages[-1][1]),
+            record(*where, "search_val_accuracy", val, None, stages[-1][1] if stages else count),
             record(*where, "configuration", text),
         ]
     return table(["system", "chosen", "validation %", "test accuracy %", "seeds"], lines), records

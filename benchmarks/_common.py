@@ -65,6 +65,16 @@ def write_json(path: str | None, records: Iterable[dict[str, Any]]) -> None:
     os.replace(aside, target)
 
 
+def merge_json(path: str | None, records: Iterable[dict[str, Any]]) -> None:
+    """As :func:`write_json`; the file's records of other cases stay."""
+    records = list(records)
+    cases = {record["case"] for record in records}
+    if path is None or not cases:
+        return
+    old = json.loads(Path(path).read_text()) if Path(path).exists() else []
+    write_json(path, [*(row for row in old if row["case"] not in cases), *records])
+
+
 def clock(device: str = "cpu") -> Callable[[], float]:
     """Seconds: on one thread the processor's, which other programs do not lengthen."""
     alone = device == "cpu" and torch.get_num_threads() == 1

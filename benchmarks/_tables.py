@@ -40,6 +40,11 @@ class Records:
         deviation = f" +- {form(row['std'])}" if spread and row["std"] is not None else ""
         return form(row["value"]) + deviation
 
+    def seeds(self, case: str, system: str, metric: str) -> str:
+        """How many runs a value is the mean of."""
+        row = self.rows.get((case, system, metric))
+        return "" if row is None else str(row["n"])
+
     def names(self, key: int) -> list[str]:
         """All cases (0), systems (1) or metrics (2), in the order of the file."""
         return list(dict.fromkeys(row[key] for row in self.rows))

@@ -62,6 +62,18 @@ def test_search_halves_and_test_seeds_come_last(tmp_path):
     assert again == []
 
 
+def test_without_stages_the_first_configuration_is_the_choice(tmp_path):
+    from _classification import Runs, run_all
+
+    calls: list = []
+    runs = Runs(tmp_path / "runs.csv", "toy", trainer(calls), None)
+    _, records = run_all(runs, TRIALS, (), 2, "b", ["ours: x", "ours: y"])
+    assert {call[1:] for call in calls} == {(0, 0, True), (0, 1, True)}
+    found = {(r["system"], r["metric"]): r for r in records}
+    assert found["ours", "configuration"]["value"] == '{"a": 0}'
+    assert found["ours", "search_val_accuracy"]["value"] == 1.0  # y, the better on validation
+
+
 def test_no_test_seed_before_all_searches_have_ended(tmp_path):
     from _classification import Runs, run_all
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.nn import Linear
 
@@ -13,7 +14,7 @@ from pyg_gunet.graph.level import Hierarchy
 from pyg_gunet.nn.conv import explained
 from pyg_gunet.nn.parts import MakeConv, Ratios, make_conv
 from pyg_gunet.nn.unet import GraphUNet
-from pyg_gunet.validate import check_features, check_positive_int, outermost
+from pyg_gunet.validate import check_features, check_number, check_positive_int, outermost
 
 
 class OfficialGraphUNet(GraphUNet):
@@ -103,6 +104,9 @@ class MixedGraphUNet(torch.nn.Module):
     Args:
         in_channels, hidden_channels, out_channels, depth, pool_ratios: See :class:`GraphUNet`.
         steps (int, optional): Steps of mixing. (default: 4)
+        mixed_dropout (float, optional): Dropout on the entries of the mixed features, as published.
+            The mixing, linear and so otherwise behind the map to `hidden_channels`, then runs on
+            all of `in_channels` in training, as many times slower. (default: 0.0)
         **kwargs (optional): Further arguments of :class:`GraphUNet`.
 
     Shapes:
@@ -124,6 +128,7 @@ class MixedGraphUNet(torch.nn.Module):
         depth: int,
         pool_ratios: Ratios = 0.5,
         steps: int = 4,
+        mixed_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__()
@@ -131,6 +136,8 @@ class MixedGraphUNet(torch.nn.Module):
         check_positive_int(in_channels, "in_channels")
         check_positive_int(out_channels, "out_channels")
         check_positive_int(steps, "steps", minimum=0)
+        check_number(mixed_dropout, "mixed_dropout", 0.0, 0.99)
+        self.mixed_dropout = float(mixed_dropout)
         hidden = hidden_channels
         self.net = GraphUNet(hidden, hidden, hidden, depth, pool_ratios, **kwargs)
         self.in_channels, self.out_channels, self.steps = in_channels, out_channels, steps
@@ -163,13 +170,22 @@ class MixedGraphUNet(torch.nn.Module):
         net = self.net
         with outermost() as values, explained(self, edge_weight) as edge_weight:
             check_features(x, self.in_channels, values)
-            x = x_mixed = self.lin(x)
-            hierarchy = net.open(x, edge_index, batch, edge_weight, None, None, values)
-            for _ in range(self.steps):
-                x = hierarchy.levels[0].graph.propagate(x)
-                x_mixed = x_mixed + x
-            entered = net.drop(net.act(x_mixed / (self.steps + 1) + self.bias))
+            h = self.lin(x)
+            hierarchy = net.open(h, edge_index, batch, edge_weight, None, None, values)
             ready = hierarchy.levels[0].graph
+            if self.training and self.mixed_dropout:
+                h = self.lin(F.dropout(self._mixed(x, ready), self.mixed_dropout))
+            else:
+                h = self._mixed(h, ready)
+            entered = net.drop(net.act(h + self.bias))
             source = edge_index if isinstance(edge_index, Hierarchy) else ready
             inside = net.act(net(entered, source, batch))
             return self.head(entered + self.share * inside)
+
+    def _mixed(self, x: Tensor, graph: Graph) -> Tensor:
+        """The mean over 0 to `steps` steps along the edges."""
+        total = x
+        for _ in range(self.steps):
+            x = graph.propagate(x)
+            total = total + x
+        return total / (self.steps + 1)

@@ -130,6 +130,27 @@ def test_mixing_by_hand():
     assert not model.bias.any()
 
 
+def test_dropout_on_mixed_features_comes_before_the_linear_map():
+    """By hand, from dense powers; in evaluation nothing is dropped."""
+    edge_index = to_undirected(random_graph(12, 30, weighted=False, loops=False).edge_index)
+    x = torch.randn(12, 4, dtype=torch.double, generator=torch.Generator().manual_seed(1))
+    torch.manual_seed(6)
+    model = MixedGraphUNet(4, 6, 3, 1, steps=2, mixed_dropout=0.5).double()
+    a = 2 * torch.eye(12, dtype=torch.double)
+    a[edge_index[0], edge_index[1]] = 1
+    scale = a.sum(0).rsqrt()
+    a = scale[:, None] * a * scale
+    mixed = (x + a @ x + a @ a @ x) / 3
+    torch.manual_seed(3)
+    out = model(x, edge_index)
+    torch.manual_seed(3)
+    dropped = torch.nn.functional.dropout(mixed, 0.5)
+    assert not torch.equal(dropped, mixed)
+    torch.testing.assert_close(out, model.head(torch.relu(model.lin(dropped) + model.bias)))
+    out = model.eval()(x, edge_index)
+    torch.testing.assert_close(out, model.head(torch.relu(model.lin(mixed) + model.bias)))
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_mixing_is_the_same_on_edges_and_on_a_prepared_graph(weighted):
     """With a convolution of the user, whose levels are plain edges, and by the default one."""
@@ -266,6 +287,7 @@ def test_levels_made_once(name):
         (lambda: MixedGraphUNet(0, 6, 3, 2), ValueError, "'in_channels'.*0"),
         (lambda: MixedGraphUNet(4, 6, 0, 2), ValueError, "'out_channels'.*0"),
         (lambda: MixedGraphUNet(4, 6, 3, 2, steps=-1), ValueError, "'steps'.*-1"),
+        (lambda: MixedGraphUNet(4, 6, 3, 2, mixed_dropout=1), ValueError, "'mixed_dropout'.*1"),
         (lambda: MixedGraphUNet(4, 6, 3, 2, stem=True), TypeError, "stem"),
     ],
 )
