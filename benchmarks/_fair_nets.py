@@ -1,7 +1,7 @@
 """Networks for the official folds: every system between the same stem and the same head.
 
-Node labels go through one linear map to the width; a body makes states; the mean, maximum and sum
-of every level (or layer) are normalised over the batch and read by a perceptron of two layers.
+Node labels go through one linear map to the width; a body makes states; the mean and the sum of
+every level (or layer) are normalised over the batch and read by a perceptron of two layers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch_geometric.nn import GraphUNet as PyGGraphUNet
 
 from pyg_gunet import GraphUNet
 
-READ = ("mean", "max", "sum")
+READ = ("mean", "sum")
 LEVELS = {"select": "spread", "reduce": "mean", "connect": "contract", "lift": "interpolate"}
 PAPER = {"select": "topk", "reduce": "keep", "connect": "two_hop", "lift": "zero"}
 # Every node stays and so does every edge: the same modules, gates and all, on one level.
@@ -32,7 +32,7 @@ WORDS: dict[str, dict[str, str]] = {
         for word in ("select", "reduce", "connect", "lift")
     },
 }
-DEPTH, STEM, RATIO = 2, 2, 0.5
+DEPTH, RATIO = 2, 0.5
 
 
 def gin(in_channels: int, out_channels: int) -> GINConv:
@@ -132,7 +132,7 @@ class Ours(Body):
         self.net = GraphUNet(width, width, width, DEPTH, ratio, conv=gin, norm="batch", **words)
 
     def states(self, x: Tensor, data: Data) -> list[tuple[Tensor, Tensor]]:
-        edges: Any = data.hierarchy() if "level_size" in data else data.edge_index
+        edges: Any = data.edge_index if data.get("levels") is None else data.levels
         found, hierarchy = self.net.states(x, edges, data.batch, batch_size=data.num_graphs)
         found[0] = found[0].relu()
         return [(x, level.batch) for x, level in zip(found, hierarchy.levels)]
@@ -166,14 +166,14 @@ def prepared(system: str) -> str | None:
 
 
 def make(
-    system: str, features: int, classes: int, width: int, dropout: float, stem: int = STEM
+    system: str, features: int, classes: int, width: int, dropout: float, stem: int
 ) -> Classifier:
     """The untrained network of a system."""
     sizes, body = (features, width, stem), torch.nn.Module()
     if system in WORDS:
         body = Ours(WORDS[system], *sizes)
     elif system == "structure-blind":
-        body = Blind(features)
+        body, width = Blind(features), 4 * width  # cheap: it may be wide
     elif system == "PyG GraphUNet":
         body = PyGUNet(*sizes)
     else:

@@ -14,11 +14,11 @@ that is best on the validation split. Figures are means and deviations over fold
 
 With `--splits`, a file of Errica et al. 2020 (outer folds and an inner holdout), other networks run
 in the same way (:mod:`_fair_nets`): one stem and one head for all, two configurations per system
-(dropout 0.1 or 0.5), of which the one of better validation accuracy on the folds 0 and 1 is used in
-all ten; one run per fold, of the epochs of :mod:`_fair_runs`, where the paper has three of up to
-1,000. `no levels` is the control: the modules of `ours: levels`, but every level keeps every node.
-The epoch is chosen on the validation part and the test part is read once. Trained weights are kept
-in `--states`, so that a run of the search is not done twice.
+(dropout 0.1 or 0.5), of which the one of better validation accuracy on the fold 0 is used in
+all ten; one run per fold, of the few epochs of :mod:`_fair_runs`, where the paper has three of up
+to 1,000. `no levels` is the control: the modules of `ours: levels`, every level keeping every node.
+The epoch is chosen on the validation part; the test part is read once. Trained weights are kept in
+`--states`, so that a run of the search is not done twice.
 
 A line of the CSV file is one fold of one system; none is repeated: start again to resume. `--seeds`
 repeats the cross-validation with other folds.
@@ -70,13 +70,16 @@ def main() -> None:
     p.add_argument("--budget", type=float, default=None, help="start no fold after these seconds")
     p.add_argument("--system", nargs="*", choices=(*SYSTEMS, *OFFICIAL), help="some systems alone")
     p.add_argument("--splits", type=Path, default=None, help="official folds of Errica et al.")
+    p.add_argument(
+        "--official", action="store_true", help="with --table: that of the official folds"
+    )
     p.add_argument("--states", type=Path, default=None, help="with --splits: folder of weights")
     p.add_argument("--search", action="store_true", help="with --splits: read no test part")
     p.add_argument("--table", action="store_true", help="print what the CSV file holds")
     args = p.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
-    if args.splits:
+    if args.splits or args.official:
         return with_splits(args)
     name, seeds = args.name or "MUTAG", args.seeds or 1
     path = args.csv or (RESULTS.with_stem(RESULTS.stem + "_quick") if args.quick else RESULTS)
@@ -95,11 +98,19 @@ def main() -> None:
 
 
 def with_splits(args: argparse.Namespace) -> None:
-    args.name, args.root = args.name or "NCI1", args.root or "data"
     args.csv = args.csv or (OFFICIAL_CSV.with_stem("folds_quick") if args.quick else OFFICIAL_CSV)
-    rows = read(args.csv) if args.table else official(args, sys.executable)
-    text, records = official_table(rows, args.name)
-    print(text)
+    names = [args.name or "NCI1"]
+    if args.table:
+        rows = read(args.csv)
+        names = [args.name] if args.name else list(dict.fromkeys(row["name"] for row in rows))
+    else:
+        args.name, args.root = names[0], args.root or "data"
+        rows = official(args, sys.executable)
+    records = []
+    for name in names:
+        text, found = official_table(rows, name)
+        print(f"\n{name}\n\n{text}")
+        records += found
     write_json(args.json, records)
 
 
