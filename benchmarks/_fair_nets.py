@@ -139,16 +139,17 @@ class Ours(Body):
 
 
 class Classifier(torch.nn.Module):
-    """A body and the head that all share."""
+    """Bodies side by side and the head that all systems share."""
 
-    def __init__(self, body: Any, width: int, classes: int, dropout: float) -> None:
+    def __init__(self, bodies: list[Any], width: int, classes: int, dropout: float) -> None:
         super().__init__()
-        self.body, self.dropout = body, dropout
-        self.norm = torch.nn.BatchNorm1d(body.channels)
-        self.head = MLP([body.channels, width, classes], dropout=dropout, norm="batch_norm")
+        self.bodies, self.dropout = torch.nn.ModuleList(bodies), dropout
+        channels = sum(body.channels for body in bodies)
+        self.norm = torch.nn.BatchNorm1d(channels)
+        self.head = MLP([channels, width, classes], dropout=dropout, norm="batch_norm")
 
     def forward(self, data: Data) -> Tensor:
-        vector = self.norm(self.body(data))
+        vector = self.norm(torch.cat([body(data) for body in self.bodies], dim=1))
         return self.head(F.dropout(vector, self.dropout, self.training))
 
 
@@ -166,17 +167,26 @@ def prepared(system: str) -> str | None:
 
 
 def make(
-    system: str, features: int, classes: int, width: int, dropout: float, stem: int
+    system: str,
+    features: int,
+    classes: int,
+    width: int,
+    dropout: float,
+    stem: int,
+    counts: bool = False,
 ) -> Classifier:
-    """The untrained network of a system."""
-    sizes, body = (features, width, stem), torch.nn.Module()
+    """The untrained network of a system; with `counts` the head reads those of the structure-blind
+    one, too, whatever the system."""
+    sizes = features, width, stem
+    blind = Blind(features)
+    if system == "structure-blind":  # cheap: it may be wide
+        return Classifier([blind], 4 * width, classes, dropout)
+    body: torch.nn.Module
     if system in WORDS:
         body = Ours(WORDS[system], *sizes)
-    elif system == "structure-blind":
-        body, width = Blind(features), 4 * width  # cheap: it may be wide
     elif system == "PyG GraphUNet":
         body = PyGUNet(*sizes)
     else:
         pools = {"PyG TopKPooling": TopKPooling, "PyG SAGPooling": SAGPooling}
         body = Layers(pools.get(system), *sizes)
-    return Classifier(body, width, classes, dropout)
+    return Classifier([body, blind] if counts else [body], width, classes, dropout)

@@ -125,7 +125,9 @@ def work(run: dict[str, Any]) -> dict[str, Any]:
     dropout = run.get("dropout", DROPOUT[run["config"]])
     torch.manual_seed(run["fold"])
     random.seed(run["fold"])
-    model = make(run["system"], features, classes, run["width"], dropout, run["stem"])
+    model = make(
+        run["system"], features, classes, run["width"], dropout, run["stem"], run["counts"]
+    )
     what = "{name}-{system}-{fold}-{config}-{epochs}-{width}.pt".format(**run)
     path = Path(run["states"], what.replace(" ", "_").replace(":", ""))
     with validation(False):

@@ -161,7 +161,8 @@ def test_colours_are_those_of_refined_multisets():
     assert np.array_equal((counts @ counts.T).toarray(), np.array(expected))
 
 
-def test_every_system_reads_graphs_alone_and_the_control_keeps_all_nodes():
+@pytest.mark.parametrize("counts", [False, True])
+def test_every_system_reads_graphs_alone_and_the_control_keeps_all_nodes(counts):
     """No graph of a batch hears of another, and the control is ours but for the levels."""
     import torch
     from _fair_nets import DEPTH, KERNEL, RATIO, SYSTEMS, make, prepared
@@ -175,7 +176,7 @@ def test_every_system_reads_graphs_alone_and_the_control_keeps_all_nodes():
         if system == KERNEL:
             continue
         torch.manual_seed(0)
-        model = make(system, 3, 2, width=8, dropout=0.1, stem=1).eval()
+        model = make(system, 3, 2, width=8, dropout=0.1, stem=1, counts=counts).eval()
         size[system] = sum(p.numel() for p in model.parameters())
         connect = prepared(system)
         data = graphs if connect is None else [Coarsen(DEPTH, RATIO, connect)(g) for g in graphs]
@@ -186,7 +187,7 @@ def test_every_system_reads_graphs_alone_and_the_control_keeps_all_nodes():
         assert together.shape == (6, 2)
     assert size["no levels"] == size["ours: levels"] == size["ours: paper"]
 
-    control = make("no levels", 3, 2, width=8, dropout=0.1, stem=1).eval().body
+    control = make("no levels", 3, 2, width=8, dropout=0.1, stem=1).eval().bodies[0]
     batch = Batch.from_data_list(graphs)
     states = control.states(torch.randn(batch.num_nodes, 8), batch)
     assert [len(x) for x, _ in states] == [batch.num_nodes] * (DEPTH + 1)
