@@ -27,7 +27,7 @@ SYSTEMS = {
 @block(
     "official", ["official_folds.json", "official_folds.csv"],
     "python benchmarks/graph_classification.py --root DIR --name NCI1 --splits FILE (and DD)",
-    day="2026-11-27", seeds="10 folds",
+    day="2026-11-27", version="0.2.0", seeds="10 folds",
 )  # fmt: skip
 def official() -> str:
     found, rows = Records("official_folds.json"), []
