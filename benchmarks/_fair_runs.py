@@ -54,7 +54,7 @@ def official(args: Any, python: str) -> list[dict[str, str]]:
     end = time.monotonic() + (float("inf") if args.budget is None else args.budget)
     path, name = args.csv, args.name
     shared: Row = {"name": name, "root": args.root, "splits": str(args.splits), "threads": 1,
-                   "states": str(args.states or path.parent / "states"),
+                   "states": str(args.states or Path(args.root, "states")),
                    **BUDGETS.get(name, BUDGET)}  # fmt: skip
     folds = list(range(10))
     if args.quick:

@@ -128,7 +128,9 @@ def work(run: dict[str, Any]) -> dict[str, Any]:
     model = make(
         run["system"], features, classes, run["width"], dropout, run["stem"], run["counts"]
     )
-    what = "{name}-{system}-{fold}-{config}-{epochs}-{width}.pt".format(**run)
+    what = "{name}-{system}-{fold}-{config}-{width}-{stem}-{epochs}-{steps}-{counts}.pt".format(
+        **run
+    )
     path = Path(run["states"], what.replace(" ", "_").replace(":", ""))
     with validation(False):
         if path.exists():

@@ -73,7 +73,7 @@ def main() -> None:
     p.add_argument(
         "--official", action="store_true", help="with --table: that of the official folds"
     )
-    p.add_argument("--states", type=Path, default=None, help="with --splits: folder of weights")
+    p.add_argument("--states", type=Path, help="with --splits: folder of weights (ROOT/states)")
     p.add_argument("--search", action="store_true", help="with --splits: read no test part")
     p.add_argument("--table", action="store_true", help="print what the CSV file holds")
     args = p.parse_args()
