@@ -12,18 +12,29 @@ Cangea et al. 2018); and this package's `HierarchicalReadout` of a `GraphUNet`: 
 sum of every level, per selection and connectivity. `ours` takes in each fold the one of these four
 that is best on the validation split. Figures are means and deviations over folds.
 
+With `--splits`, a file of Errica et al. 2020 (outer folds and an inner holdout), other networks run
+in the same way (:mod:`_fair_nets`): one stem and one head for all, two configurations per system
+(dropout 0.1 or 0.5), of which the one of better validation accuracy on the fold 0 is used in
+all ten; one run per fold, of the few epochs of :mod:`_fair_runs`, where the paper has three of up
+to 1,000. `no levels` is the control: the modules of `ours: levels`, every level keeping every node.
+The epoch is chosen on the validation part; the test part is read once. Trained weights are kept in
+`--states`, so that a run of the search is not done twice.
+
 A line of the CSV file is one fold of one system; none is repeated: start again to resume. `--seeds`
 repeats the cross-validation with other folds.
 
     python benchmarks/graph_classification.py --root data --name MUTAG --json FILE
     python benchmarks/graph_classification.py --root data --name PROTEINS --budget 240   # a slice
     python benchmarks/graph_classification.py --root data --quick
+    python benchmarks/graph_classification.py --root data --name NCI1 --splits NCI1_splits.json
     python benchmarks/graph_classification.py --table
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -31,6 +42,10 @@ from typing import Any
 import torch
 from _classification_folds import EPOCHS, cross_validate, fold_table, graph_set, read_rows
 from _common import parser, write_json
+from _fair_nets import SYSTEMS as OFFICIAL
+from _fair_runs import RESULTS as OFFICIAL_CSV
+from _fair_runs import official, official_table
+from _runs import read
 
 RESULTS = Path(__file__).parent / "results" / "graph_classification.csv"
 OURS: dict[str, dict[str, Any]] = {
@@ -53,11 +68,19 @@ def main() -> None:
     p = parser(__doc__ or "")
     p.add_argument("--csv", type=Path, default=None, help="one line per fold and system")
     p.add_argument("--budget", type=float, default=None, help="start no fold after these seconds")
-    p.add_argument("--system", nargs="*", choices=tuple(SYSTEMS), help="some systems alone")
+    p.add_argument("--system", nargs="*", choices=(*SYSTEMS, *OFFICIAL), help="some systems alone")
+    p.add_argument("--splits", type=Path, default=None, help="official folds of Errica et al.")
+    p.add_argument(
+        "--official", action="store_true", help="with --table: that of the official folds"
+    )
+    p.add_argument("--states", type=Path, help="with --splits: folder of weights (ROOT/states)")
+    p.add_argument("--search", action="store_true", help="with --splits: read no test part")
     p.add_argument("--table", action="store_true", help="print what the CSV file holds")
     args = p.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
+    if args.splits or args.official:
+        return with_splits(args)
     name, seeds = args.name or "MUTAG", args.seeds or 1
     path = args.csv or (RESULTS.with_stem(RESULTS.stem + "_quick") if args.quick else RESULTS)
     if not args.table:
@@ -71,6 +94,23 @@ def main() -> None:
         cross_validate(path, name, dataset, systems, seeds, epochs, args.budget, count)
     text, records = fold_table(read_rows(path, name), "graph_classification", name, list(OURS))
     print(text)
+    write_json(args.json, records)
+
+
+def with_splits(args: argparse.Namespace) -> None:
+    args.csv = args.csv or (OFFICIAL_CSV.with_stem("folds_quick") if args.quick else OFFICIAL_CSV)
+    names = [args.name or "NCI1"]
+    if args.table:
+        rows = read(args.csv)
+        names = [args.name] if args.name else list(dict.fromkeys(row["name"] for row in rows))
+    else:
+        args.name, args.root = names[0], args.root or "data"
+        rows = official(args, sys.executable)
+    records = []
+    for name in names:
+        text, found = official_table(rows, name)
+        print(f"\n{name}\n\n{text}")
+        records += found
     write_json(args.json, records)
 
 

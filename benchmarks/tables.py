@@ -16,6 +16,7 @@ import re
 import sys
 
 import _tables_critic
+import _tables_graphs
 import _tables_learning
 import _tables_levels
 import _tables_scores
@@ -23,7 +24,13 @@ from _tables import BLOCKS, RESULTS, Block
 
 PAGES = (RESULTS.parent / "README.md", RESULTS.parents[1] / "README.md")
 MARK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.S)
-MODULES = (_tables_levels, _tables_learning, _tables_scores, _tables_critic)  # fill BLOCKS
+MODULES = (
+    _tables_levels,
+    _tables_learning,
+    _tables_graphs,
+    _tables_scores,
+    _tables_critic,
+)  # fill BLOCKS
 
 
 def fill(text: str) -> str:
