@@ -40,7 +40,7 @@ def topology(name: str, root: Path | None = None) -> tuple[Tensor, int]:
             matrix = graphs.Minnesota(connected=True).W.tocoo()  # the authors', too, add its edge
         ends = torch.from_numpy(np.stack([matrix.row, matrix.col]).astype(np.int64))
         size = matrix.shape[0]
-    elif name in GRAPHS or "x" in name:
+    elif "x" in name:
         height, width = map(int, name.split("x"))
         size = height * width
         ends, _ = grid(height, width)
