@@ -64,6 +64,7 @@ def walks(edge_index: Tensor, size: int, rng: np.random.Generator, count: int) -
     """`count` colourings [count, N], less those whose walks found too few nodes: two walkers take
     turns until half of the nodes are red, at most N sqrt(N) steps."""
     row, col = edge_index.numpy()
+    col = col[np.argsort(row, kind="stable")]
     degree = np.bincount(row, minlength=size)
     first = np.cumsum(degree) - degree
     at = rng.choice(np.flatnonzero(degree), (2, count))

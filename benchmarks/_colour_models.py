@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from _classification import levels
 from torch import Tensor
 from torch_geometric.nn import MLP, BatchNorm, GCNConv, GINConv, Linear
 from torch_geometric.nn import GraphUNet as PyGGraphUNet
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from pyg_gunet import GraphUNet
 
@@ -46,18 +48,20 @@ class Flat(torch.nn.Module):
         super().__init__()
         sizes = [FEATURES] + [hidden] * (2 * depth)
         self.convs = torch.nn.ModuleList(conv(size, hidden) for size in sizes)
+        self.weighted = isinstance(self.convs[0], GCNConv)  # normalised once for all layers
         self.norms = torch.nn.ModuleList(BatchNorm(hidden) for _ in sizes)
         self.virtual = torch.nn.ModuleList(Linear(hidden, hidden) for _ in sizes[1:] if virtual)
         self.head = head(3 * hidden * (depth + 1), hidden)
 
     def forward(self, data: Any) -> Tensor:
         x, read = data.x, []
+        edges = gcn_norm(data.edge_index, None, len(x)) if self.weighted else (data.edge_index,)
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms)):
             if i > 0 and self.virtual:
                 nodes = x.view(data.num_graphs, -1, x.size(-1))
                 told = self.virtual[i - 1](nodes.mean(1, keepdim=True)).relu()
                 x = (nodes + told).view(x.shape)
-            h = norm(conv(x, data.edge_index)).relu()
+            h = norm(conv(x, *edges)).relu()
             x = x + h if i > 0 else h
             if i % 2 == 0:
                 read.append(reduced(x, data.num_graphs))
@@ -119,7 +123,7 @@ class Levels(torch.nn.Module):
 
 
 MAKERS: dict[str, Callable[[int, int], torch.nn.Module]] = {
-    "GCN": lambda hidden, depth: Flat(hidden, depth, GCNConv),
+    "GCN": lambda hidden, depth: Flat(hidden, depth, partial(GCNConv, normalize=False)),
     "GIN": lambda hidden, depth: Flat(hidden, depth, gin),
     "GIN, virtual node": lambda hidden, depth: Flat(hidden, depth, gin, virtual=True),
     "PyG GraphUNet": Finest,
