@@ -41,7 +41,8 @@ def colour() -> str:
     for name in ("GIN", "PyG's GraphUNet", "ours"):
         spent = (found.text(case, SYSTEMS[name], "seconds", fixed(0)) for case in cases)
         rows.append([f"seconds per run, {name}", *spent])
-    return f"{table(['test %, with the edges chosen on validation', *cases], rows)}\n\n{changes(found)}"
+    head = ["test %, with the edges chosen on validation", *cases]
+    return f"{table(head, rows)}\n\n{changes(found)}"
 
 
 def changes(found: Records) -> str:

@@ -75,7 +75,7 @@ SETS = {
     "16x16": Set(500, 200, 600, 4, 12, 3),
     "32x32": Set(200, 100, 300, 5, 12, 2),
     "Euroroad": Set(200, 100, 400, 3, 12, 2),
-    "Minnesota": Set(120, 60, 180, 4, 12, 2),
+    "Minnesota": Set(100, 50, 150, 4, 12, 1),
 }
 QUICK, ABLATED = Set(32, 16, 16, 2, 1, 1), ("16x16", "6x6")
 LR, ALONE = 5e-3, "PyG GraphUNet"
