@@ -128,6 +128,7 @@ MAKERS: dict[str, Callable[[int, int], torch.nn.Module]] = {
     "GIN, virtual node": lambda hidden, depth: Flat(hidden, depth, gin, virtual=True),
     "PyG GraphUNet": Finest,
     "no levels": lambda hidden, depth: FlatUNet(hidden, depth, gin),
+    "one level more": lambda hidden, depth: Levels(hidden, depth + 1, OURS),
     "no skips": lambda hidden, depth: Levels(hidden, depth, OURS, skips=None),
 }
 

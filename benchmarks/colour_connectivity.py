@@ -75,12 +75,15 @@ SETS = {
     "16x16": Set(500, 200, 600, 4, 12, 3),
     "32x32": Set(200, 100, 300, 5, 12, 2),
     "Euroroad": Set(200, 100, 400, 3, 12, 2),
-    "Minnesota": Set(100, 50, 150, 4, 12, 1),
+    "Minnesota": Set(100, 40, 100, 4, 12, 1),
 }
-QUICK, ABLATED = Set(32, 16, 16, 2, 1, 1), ("16x16", "6x6")
+QUICK, ABLATED = Set(16, 8, 8, 2, 1, 1), ("16x16", "6x6")
 LR, ALONE = 5e-3, "PyG GraphUNet"
 MAIN = ("counts", "GCN", "GIN", ALONE, OURS)
-SYSTEMS = (*MAIN, "GIN, virtual node", "no levels", "no skips", PAPER, *CHANGED)
+SYSTEMS = (
+    *(*MAIN, "one level more", "GIN, virtual node", "no levels", "no skips"),
+    *(PAPER, *CHANGED),
+)
 EDGES: list[Config] = [{"edges": "all"}, {"edges": "own"}]
 
 
@@ -118,9 +121,10 @@ def train(name: str, size: Set, system: str, config: Config, seed: int, root: Pa
     torch.manual_seed(seed)
     if system == "counts":
         return logistic(parts(name, size, "all", "", root), seed < SEARCH)
-    words = OURS if system == "no skips" else system
+    words = OURS if system in ("no skips", "one level more") else system
     connect = words.split(", ")[2] if words.startswith("spread") else ""
-    seen, val, test = parts(name, size, config["edges"], connect, root)
+    made = size._replace(depth=size.depth + (system == "one level more"))
+    seen, val, test = parts(name, made, config["edges"], connect, root)
     model, start = make(system, size.depth), time.process_time()
     loader = DataLoader(seen, 32, shuffle=True)
     optimizer = torch.optim.Adam(model.parameters())
@@ -200,7 +204,7 @@ def main() -> None:
             continue
         runs = Runs(path, name, make_run, left)
         searched = runs if name in ABLATED else Runs(path, ABLATED[0], None, None)
-        systems = args.system or (SYSTEMS if name in ABLATED else MAIN)
+        systems = args.system or (SYSTEMS if name in ABLATED else SYSTEMS[: len(MAIN) + 1])
         seeds = size.seeds if args.seeds is None else args.seeds
         text, found = compare(runs, searched, systems, seeds)
         print(f"{name}\n{text}\n", flush=True)
@@ -217,7 +221,7 @@ def compare(
     out."""
     alone = {
         "counts": EDGES[0],
-        **dict.fromkeys((*CHANGED, PAPER, "no skips", "no levels"), EDGES[1]),
+        **dict.fromkeys((*CHANGED, PAPER, "no skips", "no levels", "one level more"), EDGES[1]),
     }
     choices = {
         s: alone.get(s) or (search(searched, s, EDGES, [(2, 1)]) or [None])[0] for s in systems

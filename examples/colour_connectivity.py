@@ -20,7 +20,7 @@ from pyg_gunet.transforms import Coarsen
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--quick", action="store_true", help="one epoch on small grids")
-side, depth, count, epochs = (6, 2, 40, 1) if parser.parse_args().quick else (16, 4, 1000, 12)
+side, depth, count, epochs = (6, 2, 40, 1) if parser.parse_args().quick else (16, 4, 800, 12)
 torch.manual_seed(0)
 random.seed(0)
 (row, col), _ = grid(side, side)
