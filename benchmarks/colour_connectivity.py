@@ -20,11 +20,12 @@ what leaves more nodes on its last level than a colouring has parts of one colou
 runs in a process of its own, as its sparse products leak; it has no batch norm and is read off at
 its output, as the authors have it. The rows of four words `select, reduce, connect, lift` are a
 `GraphUNet` of GINs, read off at every level: this package's words, the paper's, and this package's
-with one changed; `no skips` is the first without skip connections, and `no levels` with every level
-the input graph. These all read the edges of ours, `own`.
+with one changed; `no skips` is the first without skip connections, `no levels` with every level the
+input graph, `one level more` a level deeper. These all read the edges of ours, `own`.
 
-A line of the CSV file is one run; none is repeated: start again to resume. Budget on two cores: 45
-minutes of processor time for all sets, of which BUDGET.
+A line of the CSV file is one run; none is repeated: start again to resume. Budget on two cores: 35
+minutes of one core's time for all sets and seeds, 6 of them for colourings and their levels, which
+are kept in `--root`.
 
     python benchmarks/colour_connectivity.py --root DIR --json FILE
     python benchmarks/colour_connectivity.py --root DIR --name 16x16 --budget 600
