@@ -1,5 +1,4 @@
-"""Two random walks colour half of a grid red: one island or two? A GraphUNet on the edges between
-nodes of one colour, its levels made once per colouring.
+"""Two random walks colour half of a grid red: one island or two? Read off levels made beforehand.
 
 python examples/colour_connectivity.py
 """
@@ -54,7 +53,7 @@ for _ in range(epochs):
         optimizer.step()
         cycle.step()
 model.eval()
-test = DataLoader(graphs[count // 2 :], 100)
 with torch.no_grad():
-    right = [(model(d.x, d.hierarchy(), d.batch).argmax(-1) == d.y).float() for d in test]
-print(f"{100 * torch.cat(right).mean():.1f}% of {len(test.dataset)} unseen colourings")
+    data = next(iter(DataLoader(graphs[count // 2 :], count)))
+    right = model(data.x, data.hierarchy(), data.batch).argmax(-1) == data.y
+print(f"{100 * right.float().mean():.1f}% of {len(right)} unseen colourings")
