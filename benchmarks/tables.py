@@ -15,6 +15,7 @@ import argparse
 import re
 import sys
 
+import _tables_colour
 import _tables_critic
 import _tables_graphs
 import _tables_learning
@@ -24,13 +25,10 @@ from _tables import BLOCKS, RESULTS, Block
 
 PAGES = (RESULTS.parent / "README.md", RESULTS.parents[1] / "README.md")
 MARK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.S)
-MODULES = (
-    _tables_levels,
-    _tables_learning,
-    _tables_graphs,
-    _tables_scores,
+MODULES = (  # they fill BLOCKS
+    *(_tables_levels, _tables_learning, _tables_graphs, _tables_colour, _tables_scores),
     _tables_critic,
-)  # fill BLOCKS
+)
 
 
 def fill(text: str) -> str:
