@@ -43,7 +43,7 @@ def graphs(root: str, name: str, connect: str | None) -> tuple[list[Data], int, 
     path = Path(root, f"{name}-{connect}-{DEPTH}-{RATIO}.pt")
     if not path.exists():
         start, coarsen = time.process_time(), Coarsen(DEPTH, RATIO, connect)
-        torch.save([coarsen(data) for data in dataset], path)
+        torch.save(coarsen.all(dataset), path)
         print(f"levels of {name}, {connect}: {time.process_time() - start:.1f} s", flush=True)
     return torch.load(path, weights_only=False), *sizes
 

@@ -103,7 +103,7 @@ def parts(name: str, size: Set, edges: str, connect: str, root: Path) -> list[li
         if connect:
             coarsen = Coarsen(size.depth, RATIO, connect)
             # Without the colours, one graph's levels are those of all.
-            graphs = [coarsen(data) for data in (graphs if edges == "own" else graphs[:1])]
+            graphs = coarsen.all(graphs if edges == "own" else graphs[:1])
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(graphs, path.with_suffix(".part"))
         os.replace(path.with_suffix(".part"), path)

@@ -38,8 +38,8 @@ while len(graphs) < count:
         made[two] += 1
         x = torch.stack([~red, red], dim=1).float()
         edge_index = torch.stack([row, col])[:, red[row] == red[col]]
-        graphs.append(Coarsen(depth)(Data(x=x, edge_index=edge_index, y=torch.tensor([two]))))
-random.shuffle(graphs)
+        graphs.append(Data(x=x, edge_index=edge_index, y=torch.tensor([two])))
+graphs = Coarsen(depth).all(random.sample(graphs, count))
 words = {"select": "spread", "reduce": "mean", "connect": "contract", "lift": "interpolate"}
 conv = lambda i, o: GINConv(MLP([i, o, o], norm=None))  # noqa: E731
 model = HierarchicalReadout(GraphUNet(2, 32, 32, depth, norm="batch", conv=conv, **words), 2)

@@ -30,7 +30,7 @@ def field(size: int = 200) -> Data:
     return Data(x=torch.sin(5 * pos @ torch.randn(2, 4) + torch.rand(4)), edge_index=edge_index)
 
 
-graphs = [Coarsen(depth=2)(field()) for _ in range(60)]  # half of the nodes stay, twice
+graphs = Coarsen(depth=2).all(field() for _ in range(60))  # half of the nodes stay, twice
 model = GraphUNetAutoEncoder(4, 64, latent_channels=4, depth=2)
 optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
 for _ in range(2 if args.quick else 60):

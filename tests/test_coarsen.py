@@ -247,3 +247,41 @@ def test_one_graph_for_many_signals():
     assert torch.allclose(again, out, atol=1e-5)
     with pytest.raises(ValueError, match="'times' must be at least 1"):
         repeat_graph(graph.edge_index, 20, 0)
+
+
+@pytest.mark.parametrize("connect", ["contract", "two_hop", "induced"])
+def test_many_graphs_at_once_are_the_graphs_one_by_one(connect):
+    """Of several kinds in one list: weighted or not, with features, without nodes or edges."""
+    mixed = graphs() + graphs(weighted=True)[::-1]
+    if connect != "two_hop":
+        mixed += graphs(attr=3) + graphs(attr=2)[2:]
+    mixed.insert(3, Data(x=torch.ones(4, 4), edge_index=torch.empty(2, 0, dtype=torch.long)))
+    mixed[1].name, mixed[2].pos = "one", torch.randn(SIZES[2], 3)
+    transform = Coarsen(3, [0.5, 0.6, 2], connect)
+    before = [data.to_dict() for data in copy.deepcopy(mixed)]
+    outs = transform.all(iter(mixed))
+    assert len(outs) == len(mixed)
+    for data, old, out in zip(mixed, before, outs):
+        assert data.to_dict().keys() == old.keys()
+        alone = transform(data).to_dict()
+        assert out.to_dict().keys() == alone.keys()
+        for key, value in out.to_dict().items():
+            if isinstance(value, torch.Tensor):
+                assert value.dtype == alone[key].dtype
+                assert torch.equal(value, alone[key]), key
+            else:
+                assert value == alone[key]
+        for key in set(alone) - set(old) - {"level_size", "level_edges"}:
+            assert out[key].untyped_storage().nbytes() == out[key].nbytes  # saved by itself
+    assert transform.all([]) == []
+
+
+def test_many_graphs_at_once_name_a_bad_one():
+    good, _, bad = graphs()[:3]
+    bad.edge_index = bad.edge_index + 99
+    with pytest.raises(IndexError, match=r"graphs\[1\]: 'edge_index'"):
+        Coarsen(1).all([good, bad])
+    with pytest.raises(TypeError, match="'data' must be a Data.*int"):
+        Coarsen(1).all([good, 3])
+    with pytest.raises(ValueError, match="must be one graph"):
+        Coarsen(1).all([Batch.from_data_list([good, good])])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -124,6 +125,8 @@ class Coarsen(BaseTransform):
     as :class:`GPool` does; a convolution that takes no weights leaves them to the transfers. Any
     other `edge_attr` holds features, which ``'two_hop'`` cannot carry.
 
+    :meth:`all` takes many graphs at once, as a list or a data set of small ones.
+
     If edges change afterwards, the levels are stale: that is refused where the number of nodes or
     edges tells, and cannot be noticed where it does not.
 
@@ -154,6 +157,40 @@ class Coarsen(BaseTransform):
             ValueError, TypeError, IndexError: On bad edges or a batch of graphs, naming the
                 argument and the value.
         """
+        out = self._opened(data)
+        self._fill([out])
+        return out
+
+    @lasting
+    def all(self, graphs: Iterable[Data]) -> list[CoarsenedData]:
+        """As ``[transform(data) for data in graphs]``, to the last digit, but all graphs at once:
+        for many small ones, each of which alone is made of the calls and not of the work.
+
+        Raises:
+            ValueError, TypeError, IndexError: As for one graph, with its place.
+        """
+        outs = []
+        for i, data in enumerate(graphs):
+            try:
+                outs.append(self._opened(data))
+            except (ValueError, TypeError, IndexError) as error:
+                raise type(error)(f"graphs[{i}]: {error}") from error
+        alike: dict[Any, list[CoarsenedData]] = {}
+        for out in outs:
+            weight, attr = _carried(out)
+            told = [None if t is None else (t.dtype, t.shape[1:]) for t in (weight, attr)]
+            key = (out.edge_index.device, out.edge_index.dtype, out.num_nodes == 0, *told)
+            alike.setdefault(key, []).append(out)
+        for group in alike.values():
+            if group[0].num_nodes:
+                self._fill(group)
+            else:
+                for out in group:
+                    self._fill([out])
+        return outs
+
+    def _opened(self, data: Data) -> CoarsenedData:
+        """A copy without levels, checked."""
         if not isinstance(data, Data):
             raise TypeError(f"'data' must be a Data (got {type(data).__name__})")
         if data.get("batch") is not None:
@@ -183,35 +220,89 @@ class Coarsen(BaseTransform):
             )
         if data.x is None:
             out.num_nodes = num_nodes
-        level = Level(num_nodes, None, Edges(edge_index, num_nodes, weight, attr))
-        sizes = [num_nodes]
+        return out
+
+    def _fill(self, outs: list[CoarsenedData]) -> None:
+        """Makes the levels of graphs of one kind and stores in each its own."""
+        device = outs[0].edge_index.device
+        nodes, edges = (
+            torch.tensor(n, device=device)
+            for n in ([out.num_nodes for out in outs], [out.edge_index.size(1) for out in outs])
+        )
+        carried = [_carried(out) for out in outs]
+        weight, attr = (None if p[0] is None else torch.cat(p) for p in zip(*carried))
+        start = _starts(nodes).repeat_interleave(edges)
+        edge_index = torch.cat([out.edge_index for out in outs], 1)
+        if len(outs) > 1:
+            edge_index = edge_index + start.to(edge_index.dtype)
+        graphs = torch.arange(len(outs), device=device)
+        batch = graphs.repeat_interleave(nodes) if len(outs) > 1 else None
+        total = int(nodes.sum())
+        level, sizes = Level(total, batch, Edges(edge_index, total, weight, attr)), [nodes]
         for i, ratio in enumerate(self.ratios):
             pool = GPool(1, ratio, select="spread", quantiles=1, connect=self.connect)
-            x = torch.ones(level.num_nodes, 1, device=edge_index.device)
+            x = torch.ones(level.num_nodes, 1, device=device)
+            above = level.batch
             _, level, perm, transfer = pool.down(x, level, transfer=True)
             assert transfer is not None
             assert isinstance(level.graph, Edges)
-            out[f"perm_{i}"] = perm
-            row, col, share = to_coo(transfer.matrix)
-            out[f"transfer_index_{i}"] = torch.stack([row, col])
-            out[f"transfer_share_{i}"] = share
-            out[f"level_index_{i + 1}"] = level.graph.edge_index
-            for name, value in (
-                ("weight", level.graph.edge_weight),
-                ("attr", level.graph.edge_attr),
-            ):
+            entries = to_coo(transfer.matrix)
+            found = {f"perm_{i}": perm, f"transfer_share_{i}": entries[2]}
+            found[f"transfer_index_{i}"] = torch.stack(entries[:2])
+            found[f"level_index_{i + 1}"] = level.graph.edge_index
+            for name in ("weight", "attr"):
+                value = getattr(level.graph, f"edge_{name}")
                 if value is not None:
-                    out[f"level_{name}_{i + 1}"] = value
-            sizes.append(level.num_nodes)
-        out.level_size = torch.tensor([sizes], device=edge_index.device)
-        out.level_edges = torch.tensor([edge_index.size(1)], device=edge_index.device)
-        return out
+                    found[f"level_{name}_{i + 1}"] = value
+            if above is None or level.batch is None:
+                sizes.append(torch.tensor([level.num_nodes], device=device))
+                shared = [found]
+            else:
+                sizes.append(torch.bincount(level.batch, minlength=len(outs)))
+                shared = _shared_out(found, i, above, level.batch, *sizes[-2:])
+            for out, own in zip(outs, shared):
+                for name, value in own.items():
+                    out[name] = value
+        table = torch.stack(sizes, 1)
+        for out, row, count in zip(outs, table.split(1), edges.split(1)):
+            out.level_size, out.level_edges = row, count
 
     def __repr__(self) -> str:
         return (
             f"{self.__class__.__name__}({self.depth}, ratio={self.ratios}, "
             f"connect={self.connect!r})"
         )
+
+
+def _starts(count: Tensor) -> Tensor:
+    return count.cumsum(0) - count
+
+
+def _shared_out(
+    found: dict[str, Tensor], level: int, above: Tensor, below: Tensor, n: Tensor, k: Tensor
+) -> list[dict[str, Tensor]]:
+    """What was found between two levels of many graphs, of `n` [B] and `k` [B] nodes, for each
+    graph by itself."""
+    fine, coarse = _starts(n), _starts(k)
+    index = found[f"transfer_index_{level}"]
+    edges = found[f"level_index_{level + 1}"]
+    graph = {"perm": above[found[f"perm_{level}"]], "transfer": above[index[0]]}
+    graph["level"] = below[edges[0]]
+    own: list[dict[str, Tensor]] = [{} for _ in n]
+    for name, value in found.items():
+        of = graph[name.partition("_")[0]]
+        along = value.dim() - 1 if "index" in name else 0
+        order = of.argsort(stable=True)
+        if name.startswith("perm"):
+            value = value - fine[of]
+        elif name.startswith("transfer_index"):
+            value = value - torch.stack((fine[of], coarse[of]))
+        elif name.startswith("level_index"):
+            value = value - coarse[of]
+        counts = torch.bincount(of, minlength=n.numel()).tolist()
+        for one, part in zip(own, value.index_select(along, order).split(counts, along)):
+            one[name] = part.clone()  # a part of a shared tensor would be saved whole
+    return own
 
 
 def repeat_graph(
