@@ -182,8 +182,9 @@ def run_all(
         if not values:
             continue
         text, count = json.dumps(config), len(values)
-        mean, std = statistics.mean(values), statistics.stdev(values) if count > 1 else 0.0
-        lines.append([system, text, f"{val:.1f}", f"{mean:.2f} +- {std:.2f}", count])
+        mean, std = statistics.mean(values), statistics.stdev(values) if count > 1 else None
+        spread = "" if std is None else f" +- {std:.2f}"
+        lines.append([system, text, f"{val:.1f}", f"{mean:.2f}{spread}", count])
         where = benchmark, runs.name, system
         records += [
             record(*where, "test_accuracy", mean, std, count),

@@ -235,9 +235,10 @@ def report(rows: list[dict[str, str]], name: str, json_path: str | None) -> None
         by["ours"], val["ours"] = by[chosen], val[chosen]
     for system, own in by.items():
         tests = [float(row["test"]) for row in own]
-        mean, std = statistics.mean(tests), statistics.stdev(tests) if len(tests) > 1 else 0.0
+        mean, std = statistics.mean(tests), statistics.stdev(tests) if len(tests) > 1 else None
         steps = statistics.mean(float(row["steps"]) for row in own)
-        lines.append([system, f"{val[system]:.2f}", f"{mean:.2f} +- {std:.2f}", len(tests), steps])
+        test = f"{mean:.2f}" + ("" if std is None else f" +- {std:.2f}")
+        lines.append([system, f"{val[system]:.2f}", test, len(tests), steps])
         records.append(
             record("masked_autoencoding", name, system, "probe_accuracy", mean, std, len(tests))
         )
