@@ -60,7 +60,7 @@ class Grand(torch.nn.Module):
 
     Args:
         mixed_dropout (float): Dropout on the entries of mixed features, which is published. Without
-            it the mixing comes after the first linear map: the same, in a tenth of the time.
+            it the mixing comes after the first linear map: the same, in a third of the time.
         scale (float): A factor on the features. Published code leaves kept rows as they are in
             training and scales all of them at the end: ``1 - dropout``.
         norm (bool): Batch norm of the mixed features and of hidden ones, published for PubMed.

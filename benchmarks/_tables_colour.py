@@ -26,7 +26,8 @@ METRIC = "test"
 @block(
     "colour", ["colour_connectivity.json", "colour_connectivity.csv"],
     "python benchmarks/colour_connectivity.py --root DIR", "2026-11-27",
-    "1 to 3 seeds; no deviation stands where there is one", "0.2.0", "one thread of a busy machine",
+    "1 to 3 seeds; a gap of one seed has the deviation of ours", "0.2.0",
+    "one thread of a busy machine",
 )  # fmt: skip
 def colour() -> str:
     found = Records("colour_connectivity.json")

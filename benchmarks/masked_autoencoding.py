@@ -24,7 +24,7 @@ the first and last on a coarser level by restriction, contraction and prolongati
 
 Published, Cora and PubMed: Bandana 84.6, 83.5; GraphMAE 84.2, 81.1; DGI 82.3 on Cora. Runs are
 lines of the CSV file and are not repeated; a run that is cut off goes on from its last checkpoint
-with `--checkpoints DIR`.
+with `--checkpoints DIR`, but for those of `links`, which run to their end.
 
     python benchmarks/masked_autoencoding.py --root data [--name Cora] [--seeds 5]
     python benchmarks/masked_autoencoding.py --root data --budget 240 --checkpoints DIR

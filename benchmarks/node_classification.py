@@ -11,7 +11,9 @@ design and its search read validation nodes alone.
 2020; `grand_control.py` measures the harness by it).
 
 `--trials N` gives every system N configurations: first the one that a search of sixteen on Cora's
-validation nodes had ended with, for GRAND its published one (order 5 on PubMed),
+validation nodes had ended with (for `ours: contract` that of `ours: two_hop`, for `ours: mixed`
+that of the paper's words, with mixed features dropped; neither was searched for as it is), for
+GRAND its published one (order 5 on PubMed),
 the others drawn at random, by a seed that is the system's name, from the same training settings
 times settings of the model. The former are dropout on entries or on rows of the features, dropout
 on edges, weight decay, and plain or consistent training: that of GRAND (eqs. 5 to 7), where four

@@ -163,8 +163,9 @@ class Coarsen(BaseTransform):
 
     @lasting
     def all(self, graphs: Iterable[Data]) -> list[CoarsenedData]:
-        """As ``[transform(data) for data in graphs]``, to the last digit, but all graphs at once:
-        for many small ones, each of which alone is made of the calls and not of the work.
+        """As ``[transform(data) for data in graphs]``, but all graphs at once: for many small ones,
+        each of which alone is made of the calls and not of the work. Two-hop weights may differ in
+        the last place, by the order of a sum.
 
         Raises:
             ValueError, TypeError, IndexError: As for one graph, with its place.
@@ -173,20 +174,20 @@ class Coarsen(BaseTransform):
         for i, data in enumerate(graphs):
             try:
                 outs.append(self._opened(data))
+                if not outs[-1].num_nodes:
+                    self._fill(outs[-1:])
             except (ValueError, TypeError, IndexError) as error:
                 raise type(error)(f"graphs[{i}]: {error}") from error
         alike: dict[Any, list[CoarsenedData]] = {}
         for out in outs:
+            if not out.num_nodes:
+                continue
             weight, attr = _carried(out)
             told = [None if t is None else (t.dtype, t.shape[1:]) for t in (weight, attr)]
-            key = (out.edge_index.device, out.edge_index.dtype, out.num_nodes == 0, *told)
+            key = (out.edge_index.device, out.edge_index.dtype, *told)
             alike.setdefault(key, []).append(out)
         for group in alike.values():
-            if group[0].num_nodes:
-                self._fill(group)
-            else:
-                for out in group:
-                    self._fill([out])
+            self._fill(group)
         return outs
 
     def _opened(self, data: Data) -> CoarsenedData:
@@ -265,7 +266,7 @@ class Coarsen(BaseTransform):
                     out[name] = value
         table = torch.stack(sizes, 1)
         for out, row, count in zip(outs, table.split(1), edges.split(1)):
-            out.level_size, out.level_edges = row, count
+            out.level_size, out.level_edges = row.clone(), count.clone()
 
     def __repr__(self) -> str:
         return (
@@ -294,11 +295,11 @@ def _shared_out(
         along = value.dim() - 1 if "index" in name else 0
         order = of.argsort(stable=True)
         if name.startswith("perm"):
-            value = value - fine[of]
+            value = value - fine[of].to(value.dtype)
         elif name.startswith("transfer_index"):
-            value = value - torch.stack((fine[of], coarse[of]))
+            value = value - torch.stack((fine[of], coarse[of])).to(value.dtype)
         elif name.startswith("level_index"):
-            value = value - coarse[of]
+            value = value - coarse[of].to(value.dtype)
         counts = torch.bincount(of, minlength=n.numel()).tolist()
         for one, part in zip(own, value.index_select(along, order).split(counts, along)):
             one[name] = part.clone()  # a part of a shared tensor would be saved whole
