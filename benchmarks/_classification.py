@@ -8,10 +8,12 @@ import json
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from _common import record, table
 
 from pyg_gunet import GPool
@@ -19,9 +21,22 @@ from pyg_gunet import GPool
 FIELDS = ("name", "system", "config", "seed", "val", "val_loss", "epoch", "test", "seconds")
 SEARCH = 1000  # the first seed of the search; test seeds count from 0
 
+# The four words of the paper's way between levels, and of levels that carry information.
+PAPER, LEVELS = "topk, keep, two_hop, zero", "spread, mean, contract, interpolate"
+
 Config = dict[str, Any]
 Row = dict[str, float | None]
 Train = Callable[[str, Config, int, bool], Row]
+
+
+@torch.no_grad()
+def measure(model: torch.nn.Module, held: Iterable[Any]) -> tuple[float, float]:
+    """Accuracy in percent and mean loss of ``model(data)`` over batches of graphs."""
+    model.eval()
+    out, y = zip(*((model(data), data.y) for data in held))
+    logits, label = torch.cat(out), torch.cat(y)
+    right = (logits.argmax(1) == label).double().mean()
+    return 100 * float(right), float(F.cross_entropy(logits, label))
 
 
 def levels(words: str, still: bool) -> Config:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from _classification import LEVELS as OURS
 from _classification import levels
 from torch import Tensor
 from torch_geometric.nn import MLP, BatchNorm, GCNConv, GINConv, Linear
@@ -15,7 +16,6 @@ from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from pyg_gunet import GraphUNet
 
-PAPER, OURS = "topk, keep, two_hop, zero", "spread, mean, contract, interpolate"
 CHANGED = (
     *("topk, mean, contract, interpolate", "spread, keep, contract, interpolate"),
     *("spread, mean, induced, interpolate", "spread, mean, contract, zero"),

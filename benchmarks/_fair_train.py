@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from _classification import measure
 from _fair_kernel import Kernel
 from _fair_nets import DEPTH, KERNEL, RATIO, make, prepared
 from _fair_splits import read_splits
@@ -62,16 +63,6 @@ def batches(graphs: Sequence[Data], size: int, **options: bool) -> list[Data]:
     return made
 
 
-@torch.no_grad()
-def read(model: torch.nn.Module, held: Iterable[Data]) -> tuple[float, float]:
-    """Accuracy in percent and mean loss."""
-    model.eval()
-    out, y = zip(*((model(data), data.y) for data in held))
-    logits, label = torch.cat(out), torch.cat(y)
-    right = (logits.argmax(1) == label).double().mean()
-    return 100 * float(right), float(F.cross_entropy(logits, label))
-
-
 def fit(
     model: torch.nn.Module, train: Sequence[Data], val: Sequence[Data], run: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -99,7 +90,7 @@ def fit(
             schedule.step()
             with torch.no_grad():
                 torch._foreach_lerp_(old, new, 1 - DECAY)
-        accuracy, val_loss = read(average, held)
+        accuracy, val_loss = measure(average, held)
         if (accuracy, -val_loss) > best:
             best, state = (accuracy, -val_loss), copy.deepcopy(average.state_dict())
             found = {"val": accuracy, "val_loss": val_loss, "epoch": epoch + 1}
@@ -142,7 +133,7 @@ def work(run: dict[str, Any]) -> dict[str, Any]:
             torch.save((found, state), path)
         if run["final"]:
             model.load_state_dict(state)
-            found["test"] = read(model, batches(test, 256))[0]
+            found["test"] = measure(model, batches(test, 256))[0]
     return {**found, "parameters": sum(p.numel() for p in model.parameters())}
 
 

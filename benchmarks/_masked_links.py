@@ -13,8 +13,11 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from _classification import LEVELS
 from _classification import levels as words_of
+from _classification_nodes import WordDropout, WordLinear, Words
 from torch import Tensor
+from torch_geometric import seed_everything
 from torch_geometric.data import Data
 from torch_geometric.nn import MLP, BatchNorm, GCNConv
 from torch_geometric.transforms import RandomLinkSplit
@@ -24,7 +27,6 @@ from torchmetrics.functional.classification import binary_auroc
 from pyg_gunet import GraphUNet
 from pyg_gunet.graph.level import Hierarchy
 
-LEVELS = "spread, mean, contract, interpolate"
 EVERY, PATIENCE = 10, 30  # steps between readings of the held-out links, and readings without gain
 PAIRS = 2**16  # the most links of a step
 
@@ -48,21 +50,6 @@ SETTINGS = {
 }
 
 
-class Words(torch.nn.Module):
-    """A linear map of features that are mostly zero, their dropout drawn for the others alone."""
-
-    def __init__(self, x: Tensor, out_channels: int, dropout: float) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.empty(x.size(1), out_channels))
-        torch.nn.init.xavier_uniform_(self.weight)
-        self.x, self.dropout = x.to_sparse_csr(), dropout
-
-    def forward(self) -> Tensor:
-        values = F.dropout(self.x.values(), self.dropout, self.training)
-        parts = self.x.crow_indices(), self.x.col_indices(), values
-        return torch.sparse_csr_tensor(*parts, self.x.shape) @ self.weight
-
-
 class Encoder(torch.nn.Module):
     """Graph convolutions, each with batch norm; with `levels` all but the first and, of three or
     more, the last run on the next coarser level, and what they make is lifted."""
@@ -70,7 +57,9 @@ class Encoder(torch.nn.Module):
     def __init__(self, data: Data, settings: Settings, levels: bool, ratio: float = 0.5) -> None:
         super().__init__()
         width, count, self.dropout = settings.width, settings.layers, settings.dropout
-        self.words = Words(data.x, width, settings.dropout)
+        weight = torch.nn.init.xavier_uniform_(torch.empty(data.num_features, width))
+        self.enter = WordLinear(torch.nn.Parameter(weight.t()), None, Words(data.x))
+        self.x, self.words = data.x, WordDropout(data.x, 1, rows=False)
         self.convs = torch.nn.ModuleList(GCNConv(width, width) for _ in range(count))
         self.convs[0].lin = torch.nn.Identity()
         self.norms = torch.nn.ModuleList(BatchNorm(width) for _ in range(count))
@@ -91,7 +80,9 @@ class Encoder(torch.nn.Module):
 
     def forward(self, graph: Any, edge_index: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """The states of every layer [N, width], and in training the shares [E] of the edges."""
-        fine, outs, shares = self.words(), [], []
+        fine = self.enter(self.words(0, self.dropout) if self.training else self.x)
+        outs: list[Tensor] = []
+        shares: list[Tensor] = []
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms)):
             share = self.bandwidth(edge_index, fine.size(0)) if self.training else None
             x = F.dropout(fine, self.dropout, self.training and i > 0)
@@ -125,7 +116,7 @@ def train_links(
     """The embeddings [N, layers * width] of an encoder, trained on 85 percent of the links. Its
     step is that whose decoder, by its first output as published, tells a tenth, held out, best
     from random pairs."""
-    torch.manual_seed(seed)
+    seed_everything(seed)  # random pairs are drawn by Python's own generator
     split = RandomLinkSplit(
         0.1, 0.05, is_undirected=True, split_labels=True, add_negative_train_samples=False
     )

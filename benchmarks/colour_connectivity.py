@@ -49,10 +49,11 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from _classification import SEARCH, Config, Row, Runs, Train, search
+from _classification import LEVELS as OURS
+from _classification import PAPER, SEARCH, Config, Row, Runs, Train, measure, search
 from _colour_data import colourings, counts, of_one_colour
-from _colour_models import CHANGED, OURS, PAPER, RATIO, make
-from _common import in_child, parser, record, table, write_json
+from _colour_models import CHANGED, RATIO, make
+from _common import in_child, merge_json, parser, record, table
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
@@ -140,23 +141,13 @@ def train(name: str, size: Set, system: str, config: Config, seed: int, root: Pa
             F.cross_entropy(model(data), data.y).backward()
             optimizer.step()
             cycle.step()
-        found, loss = measure(model, val)
+        found, loss = measure(model, DataLoader(val, 100))
         if (found, -loss) > best[:2]:
             best, state = (found, -loss, epoch), copy.deepcopy(model.state_dict())
     model.load_state_dict(state)
     row: Row = {"val": best[0], "val_loss": -best[1], "epoch": best[2], "test": None}
-    row["test"] = measure(model, test)[0] if seed < SEARCH else None
+    row["test"] = measure(model, DataLoader(test, 100))[0] if seed < SEARCH else None
     return {**row, "seconds": round(time.process_time() - start, 1)}
-
-
-@torch.no_grad()
-def measure(model: torch.nn.Module, graphs: list[Data]) -> tuple[float, float]:
-    """``(accuracy in percent, mean loss)``."""
-    model.eval()
-    out, y = zip(*((model(data), data.y) for data in DataLoader(graphs, 100)))
-    logits, label = torch.cat(out), torch.cat(y)
-    right = (logits.argmax(-1) == label).double().mean()
-    return 100 * float(right), float(F.cross_entropy(logits, label))
 
 
 def logistic(found: list[list[Data]], final: bool) -> Row:
@@ -210,8 +201,7 @@ def main() -> None:
         text, found = compare(runs, searched, systems, seeds)
         print(f"{name}\n{text}\n", flush=True)
         records += found
-    if records:
-        write_json(args.json, records)
+    merge_json(args.json, records)
 
 
 def compare(

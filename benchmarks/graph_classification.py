@@ -41,7 +41,7 @@ from typing import Any
 
 import torch
 from _classification_folds import EPOCHS, cross_validate, fold_table, graph_set, read_rows
-from _common import parser, write_json
+from _common import merge_json, parser, write_json
 from _fair_nets import SYSTEMS as OFFICIAL
 from _fair_runs import RESULTS as OFFICIAL_CSV
 from _fair_runs import official, official_table
@@ -111,7 +111,7 @@ def with_splits(args: argparse.Namespace) -> None:
         text, found = official_table(rows, name)
         print(f"\n{name}\n\n{text}")
         records += found
-    write_json(args.json, records)
+    merge_json(args.json, records)
 
 
 if __name__ == "__main__":

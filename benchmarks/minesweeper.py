@@ -35,7 +35,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from _classification import Config, Row, Runs, levels
+from _classification import LEVELS as OURS
+from _classification import PAPER, Config, Row, Runs, levels
 from _common import parser, record, table, write_json
 from torch import Tensor
 from torch_geometric.data import Data
@@ -48,7 +49,6 @@ from pyg_gunet.graph.adjacency import Adjacency
 from pyg_gunet.nn.conv import UNetConv
 
 RESULTS = Path(__file__).parent / "results" / "minesweeper.csv"
-PAPER, OURS = "topk, keep, two_hop, zero", "spread, mean, contract, interpolate"
 WORDS = (
     *(PAPER, "topk, keep, induced, zero", OURS),
     *("topk, mean, contract, interpolate", "spread, keep, contract, interpolate"),

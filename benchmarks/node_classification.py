@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _classification import Config, Row, Runs, draws, levels, run_all
+from _classification import LEVELS, PAPER, Config, Row, Runs, draws, levels, run_all
 from _classification_nodes import SHARED, Grand, Prepared, Protocol, citation_graph, train
 from _common import merge_json, parser
 from torch_geometric.data import Data
@@ -86,7 +86,6 @@ MIXED_SPACE: dict[str, tuple[Any, ...]] = {
     **SHARED,
 }
 GRAND_SPACE = {key: MIXED_SPACE[key] for key in GRAND_PUBLISHED}
-PAPER, LEVELS = "topk, keep, two_hop, zero", "spread, mean, contract, interpolate"
 WORDS = {
     "ours: two_hop": PAPER,
     "ours: contract": LEVELS,

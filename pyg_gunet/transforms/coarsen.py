@@ -174,14 +174,10 @@ class Coarsen(BaseTransform):
         for i, data in enumerate(graphs):
             try:
                 outs.append(self._opened(data))
-                if not outs[-1].num_nodes:
-                    self._fill(outs[-1:])
             except (ValueError, TypeError, IndexError) as error:
                 raise type(error)(f"graphs[{i}]: {error}") from error
         alike: dict[Any, list[CoarsenedData]] = {}
         for out in outs:
-            if not out.num_nodes:
-                continue
             weight, attr = _carried(out)
             told = [None if t is None else (t.dtype, t.shape[1:]) for t in (weight, attr)]
             key = (out.edge_index.device, out.edge_index.dtype, *told)
@@ -207,6 +203,8 @@ class Coarsen(BaseTransform):
         edge_index, num_nodes = out.edge_index, data.num_nodes
         if edge_index is None or num_nodes is None:
             raise ValueError(f"'data' must hold edges and nodes (got {data!r})")
+        if num_nodes == 0:
+            raise ValueError(f"'data' holds no node (got {data!r})")
         with outermost() as values:
             check_edge_index(edge_index, num_nodes, values, of="num_nodes")
             check_edge_attr(out.get("edge_attr"), edge_index.size(1))
@@ -232,12 +230,11 @@ class Coarsen(BaseTransform):
         )
         carried = [_carried(out) for out in outs]
         weight, attr = (None if p[0] is None else torch.cat(p) for p in zip(*carried))
-        start = _starts(nodes).repeat_interleave(edges)
-        edge_index = torch.cat([out.edge_index for out in outs], 1)
+        edge_index, batch = torch.cat([out.edge_index for out in outs], 1), None
         if len(outs) > 1:
+            start = _starts(nodes).repeat_interleave(edges)
             edge_index = edge_index + start.to(edge_index.dtype)
-        graphs = torch.arange(len(outs), device=device)
-        batch = graphs.repeat_interleave(nodes) if len(outs) > 1 else None
+            batch = torch.arange(len(outs), device=device).repeat_interleave(nodes)
         total = int(nodes.sum())
         level, sizes = Level(total, batch, Edges(edge_index, total, weight, attr)), [nodes]
         for i, ratio in enumerate(self.ratios):

@@ -120,3 +120,13 @@ def test_links_get_shares_by_target_and_the_coarse_encoder_has_the_same_weights(
     transfer, (edges, weight) = hierarchy.transfers[0], hierarchy.levels[1].edges()
     x = ours.norms[1](ours.convs[1](transfer.restrict(first), edges, weight))
     torch.testing.assert_close(middle, transfer.prolong(F.elu(x)))
+
+
+def test_a_seed_repeats_a_run_on_links():
+    from _masked_links import Settings, train_links
+
+    data, settings = words(), Settings(width=8, layers=2, decoder_width=4)
+    (one, row), (again, _) = (train_links(data, True, 3, 3, settings) for _ in range(2))
+    assert torch.equal(one, again)
+    assert row["steps"] == 3
+    assert not torch.equal(one, train_links(data, True, 4, 3, settings)[0])
