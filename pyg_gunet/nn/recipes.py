@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,8 +13,10 @@ from torch_geometric.nn import Linear
 from pyg_gunet.graph.graph import Graph
 from pyg_gunet.graph.level import Hierarchy
 from pyg_gunet.nn.conv import explained
-from pyg_gunet.nn.parts import MakeConv, Ratios, make_conv
+from pyg_gunet.nn.door import Door
+from pyg_gunet.nn.parts import MakeConv, Ratios, check_dropout, make_act, make_conv
 from pyg_gunet.nn.unet import GraphUNet
+from pyg_gunet.nn.unpool import GUnpool
 from pyg_gunet.validate import check_features, check_number, check_positive_int, outermost
 
 
@@ -102,12 +105,17 @@ class MixedGraphUNet(torch.nn.Module):
     (`Bachlechner et al. 2020 <https://arxiv.org/abs/2003.04887>`_).
 
     Args:
-        in_channels, hidden_channels, out_channels, depth, pool_ratios: See :class:`GraphUNet`.
+        in_channels, hidden_channels, out_channels, pool_ratios: See :class:`GraphUNet`.
+        depth (int): Number of poolings; 0: no U, a perceptron on mixed features, which is what they
+            are worth without levels.
         steps (int, optional): Steps of mixing. (default: 4)
         mixed_dropout (float, optional): Dropout on the entries of the mixed features, as published.
             The mixing, linear and so otherwise behind the map to `hidden_channels`, then runs on
             all of `in_channels` in training, as many times slower. (default: 0.0)
-        **kwargs (optional): Further arguments of :class:`GraphUNet`.
+        channel_dropout (float, optional): Dropout on whole channels of the mixed features, the same
+            for all nodes of a step, at no cost: it passes through the mixing. (default: 0.0)
+        **kwargs (optional): Further arguments of :class:`GraphUNet`; without levels `act` and
+            `dropout` alone.
 
     Shapes:
         - **input:** `x` [N, in_channels], `edge_index` [2, E], `batch` [N] sorted or None,
@@ -129,21 +137,36 @@ class MixedGraphUNet(torch.nn.Module):
         pool_ratios: Ratios = 0.5,
         steps: int = 4,
         mixed_dropout: float = 0.0,
+        channel_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__()
         check_positive_int(hidden_channels, "hidden_channels")
         check_positive_int(in_channels, "in_channels")
         check_positive_int(out_channels, "out_channels")
+        check_positive_int(depth, "depth", minimum=0)
         check_positive_int(steps, "steps", minimum=0)
         check_number(mixed_dropout, "mixed_dropout", 0.0, 0.99)
+        check_number(channel_dropout, "channel_dropout", 0.0, 0.99)
         self.mixed_dropout = float(mixed_dropout)
         hidden = hidden_channels
-        self.net = GraphUNet(hidden, hidden, hidden, depth, pool_ratios, **kwargs)
+        self.net: NoLevels | GraphUNet
+        if depth:
+            self.net = GraphUNet(hidden, hidden, hidden, depth, pool_ratios, **kwargs)
+        else:
+            own = {key: kwargs.pop(key) for key in ("act", "dropout") if key in kwargs}
+            for name, value in kwargs.items():
+                if value is not None:
+                    raise ValueError(
+                        f"'{name}' goes with levels, a 'depth' of at least 1 (got {value!r} with "
+                        "depth 0)"
+                    )
+            self.net = NoLevels(hidden, **own)
         self.in_channels, self.out_channels, self.steps = in_channels, out_channels, steps
-        self.lin = Linear(in_channels, hidden, bias=False, weight_initializer="glorot")
+        self.lin = Entering(in_channels, hidden, bias=False, weight_initializer="glorot")
+        self.lin.channel_dropout = float(channel_dropout)
         self.bias = torch.nn.Parameter(torch.empty(hidden))
-        self.share = torch.nn.Parameter(torch.empty(1))
+        self.share = torch.nn.Parameter(torch.empty(1)) if depth else None
         self.head = Linear(hidden, out_channels)
         self.reset_parameters()
 
@@ -152,7 +175,8 @@ class MixedGraphUNet(torch.nn.Module):
         for module in (self.net, self.lin, self.head):
             module.reset_parameters()
         torch.nn.init.zeros_(self.bias)
-        torch.nn.init.zeros_(self.share)
+        if self.share is not None:
+            torch.nn.init.zeros_(self.share)
 
     def prepare(self, *args: Any, **kwargs: Any) -> Graph | Hierarchy:
         r"""As :meth:`GraphUNet.prepare`."""
@@ -178,6 +202,8 @@ class MixedGraphUNet(torch.nn.Module):
             else:
                 h = self._mixed(h, ready)
             entered = net.drop(net.act(h + self.bias))
+            if isinstance(net, NoLevels) or self.share is None:
+                return self.head(entered)
             source = edge_index if isinstance(edge_index, Hierarchy) else ready
             inside = net.act(net(entered, source, batch))
             return self.head(entered + self.share * inside)
@@ -189,3 +215,42 @@ class MixedGraphUNet(torch.nn.Module):
             x = graph.propagate(x)
             total = total + x
         return total / (self.steps + 1)
+
+
+class Entering(Linear):
+    """A linear map that leaves out whole input channels in training: columns of the weight, which
+    are fewer than entries of the features."""
+
+    channel_dropout = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight
+        if self.training and self.channel_dropout:
+            weight = F.dropout(weight.new_ones(weight.size(1)), self.channel_dropout) * weight
+        return F.linear(x, weight)
+
+
+class NoLevels(Door):
+    """What stands in the place of a U where there are no levels: a door, and no parameters."""
+
+    depth, walks, words = 0, False, ("topk", "keep", "two_hop", "zero")
+
+    def __init__(
+        self, channels: int, act: str | Callable[[Tensor], Tensor] = "relu", dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.in_channels = self.hidden_channels = channels
+        self.act, self.dropout = make_act(act), check_dropout(dropout)
+        self.pools, self.unpool = torch.nn.ModuleList(), GUnpool()
+        self.declare()
+
+    @property
+    def convs(self) -> list[torch.nn.Module]:
+        return []
+
+    def reset_parameters(self) -> None:
+        """There is nothing to reset."""
+
+    def drop(self, x: Tensor) -> Tensor:
+        """Dropout on features."""
+        return F.dropout(x, self.dropout, self.training)

@@ -21,6 +21,8 @@ from pyg_gunet.train.module import Figures, GraphModule
 from pyg_gunet.validate import check_choice, check_number
 
 Skip = Literal["none", "sum", "cat"]
+CHOICES = {"accuracy": ("val_accuracy", "max"), "loss": ("val_loss", "min")}
+PASSES = 4  # of consistent training
 
 
 class Classify(GraphModule):
@@ -36,13 +38,17 @@ class Classify(GraphModule):
             (:class:`OfficialGraphUNet`). (default: plain)
         skip (str, optional): Skip connections of plain and mixed: none, sum, cat. (default: sum)
         mix (int, optional): Steps along the edges that mixed averages over. (default: 4)
+        channel_dropout (float, optional): Share of features that mixed leaves out of a step, the
+            same at all nodes. (default: 0.0)
         act (str, optional): The nonlinearity, by PyG's name. (default: relu)
         input_dropout (float, optional): Dropout on features. (default: 0.0)
         drop_nodes (bool, optional): Whether whole rows of features are dropped. (default: False)
         edge_dropout (float, optional): Share of edges left out of a training step. (default: 0.0)
-        consistency (float, optional): Weight of the distance of two predictions under different
+        consistency (float, optional): Weight of the distance of four predictions under different
             dropout to their sharpened mean (Feng et al. 2020, eqs. 5 to 7), rising over the first
             50 epochs; 0: one pass, no such loss. (default: 0.0)
+        choose (str, optional): The best epoch has the highest accuracy on the validation nodes, or
+            the lowest loss. (default: accuracy)
     """
 
     monitor, mode = "val_accuracy", "max"
@@ -55,15 +61,19 @@ class Classify(GraphModule):
         net: Literal["plain", "mixed", "official"] = "plain",
         skip: Skip = "sum",
         mix: int = 4,
+        channel_dropout: float = 0.0,
         act: str = "relu",
         input_dropout: float = 0.0,
         drop_nodes: bool = False,
         edge_dropout: float = 0.0,
         consistency: float = 0.0,
+        choose: Literal["accuracy", "loss"] = "accuracy",
         **kwargs: Any,
     ) -> None:
         super().__init__(in_channels, **kwargs)
         check_choice(net, "net", ("plain", "mixed", "official"))
+        check_choice(choose, "choose", tuple(CHOICES))
+        self.monitor, self.mode = CHOICES[choose]
         check_choice(skip, "skip", tuple(SKIPS))
         for name, value in (("input_dropout", input_dropout), ("edge_dropout", edge_dropout)):
             check_number(value, name, 0.0, 0.99)
@@ -73,10 +83,12 @@ class Classify(GraphModule):
         options: dict[str, Any] = {"act": act}
         kinds = {"official": OfficialGraphUNet, "mixed": MixedGraphUNet, "plain": GraphUNet}
         kind: Any = kinds[net]
-        if net != "official":
+        if net != "official" and depth:
             options["sum_res"] = SKIPS[skip]
         if net == "mixed":
-            options["steps"] = mix
+            options.update(steps=mix, channel_dropout=channel_dropout)
+        elif channel_dropout:
+            raise ValueError(f"'channel_dropout' goes with net='mixed' (got net={net!r})")
         self.net: Any = kind(*size, **options, **self.parts)
         self.input_dropout, self.drop_nodes = input_dropout, drop_nodes
         self.edge_dropout, self.consistency = edge_dropout, consistency
@@ -101,7 +113,7 @@ class Classify(GraphModule):
         return self.net(x, edges, batch, weight)
 
     def terms(self, data: Data) -> dict[str, Tensor]:
-        passes = 2 if self.consistency and self.training else 1
+        passes = PASSES if self.consistency and self.training else 1
         logits = [self(data) for _ in range(passes)]
         losses = [self._cross_entropy(one, data, "train_mask") for one in logits]
         terms = {"class": torch.stack(losses).mean()}

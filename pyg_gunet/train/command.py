@@ -48,7 +48,10 @@ def parse(task: str, datamodule: str, configs: Sequence[Config], tokens: Sequenc
         ValueError: If an option is unknown or of the wrong type.
     """
     parser = make_parser(task, datamodule)
-    named = {token.partition("=")[0].removeprefix("--model."): "" for token in tokens}
+    named: Config = {}
+    for token in tokens:
+        name, _, value = token.removeprefix("--model.").partition("=")
+        named[name] = int(value) if value.isdecimal() else value
     shipped, *files = configs
     shipped = adapted(shipped, merged(*files, {"model": named})["model"])
     args = []

@@ -33,6 +33,9 @@ GIVEN = {
     *("in_channels", "num_classes", "out_channels", "pos_channels", "depth_channels"),
     "targets_per_graph",
 }
+# Settings that ask for levels.
+LEVELS = {"depth", "pool_ratios", "skip", "quantiles", "conv"}
+LEVELS |= {"select", "reduce", "connect", "lift"}
 MANY = ("TU/", "LRGB/", "ogbg-", "ShapeNet", "digits")
 CONFIGS = Path(__file__).parents[1] / "configs"
 Config = dict[str, Any]
@@ -66,8 +69,9 @@ def kind_of(task: str, dataset: Any, data: Any = None) -> tuple[str, str]:
     else:
         many = name.startswith(MANY) or Path(name or "?").is_dir()
         many |= task in ("classify_graphs", "segment")
-    if task == "classify" and data is not None and data.one_graph and not _few_labels(data):
-        return "OneGraph", "classify_many"
+    if task == "classify" and data is not None and data.one_graph:
+        kind = ("_dense" if _dense(data) else "") if _few_labels(data) else "_many"
+        return "OneGraph", task + kind
     if task == "segment" and data is not None and _one_grid(data):
         return "Graphs", "segment_grid"
     suffix = "_graphs" if many and (CONFIGS / f"{task}_graphs.yaml").is_file() else ""
@@ -79,6 +83,12 @@ def _few_labels(data: Any) -> bool:
     data.setup()
     mask = data.whole.get("train_mask")
     return mask is None or float(mask.float().mean()) < 0.2
+
+
+def _dense(data: Any) -> bool:
+    """Whether most features of a graph are not zero."""
+    x = data.whole.get("x")
+    return x is not None and float((x != 0).float().mean()) > 0.5
 
 
 def _one_grid(data: Any) -> bool:
@@ -94,7 +104,8 @@ def _one_grid(data: Any) -> bool:
 def defaults(name: str) -> Config:
     """The settings that the package ships for a task and kind of data."""
     path = CONFIGS / f"{name}.yaml"
-    return yaml.safe_load(path.read_text()) or {} if path.is_file() else {}
+    config: Config = yaml.safe_load(path.read_text()) or {} if path.is_file() else {}
+    return merged(defaults(config.pop("base")), config) if "base" in config else config
 
 
 def parameters(cls: type) -> set[str]:
@@ -144,7 +155,10 @@ def merged(*configs: Mapping[str, Any]) -> Config:
 
 def adapted(shipped: Config, model: Mapping[str, Any]) -> Config:
     """The package's settings under a user's for the network: a ratio per level does not outlive
-    another depth."""
+    another depth, and settings without levels do not outlive one of levels."""
+    asked = bool(LEVELS & set(model)) or model.get("net", "mixed") != "mixed"
+    if shipped.get("model", {}).get("depth") == 0 and asked and model.get("depth") != 0:
+        shipped = defaults("classify_levels")
     ratios = shipped.get("model", {}).get("pool_ratios")
     if "depth" not in model or "pool_ratios" in model or not isinstance(ratios, list):
         return shipped

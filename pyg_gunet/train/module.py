@@ -103,6 +103,7 @@ class GraphModule(LightningModule):
             self.parts["pool"] = lambda c, ratio: GPool(c, ratio, quantiles=quantiles, **own)
         self.shape = hidden_channels, depth, pool_ratios
         self._ready: tuple[Tensor, Any] | None = None
+        self._seen: tuple[Tensor, list[int], Tensor] | None = None
         self.mean: Tensor
         self.scale: Tensor
         self.register_buffer("mean", torch.zeros(in_channels))
@@ -158,8 +159,20 @@ class GraphModule(LightningModule):
         return data.x
 
     def scaled(self, data: Data) -> Tensor:
-        """The features as the network sees them."""
-        return (self.features(data) - self.mean) / self.scale
+        """The features as the network sees them; of a graph that stands still (`whole`) made once,
+        until its features, or mean and scale, change."""
+        x = data.x
+        if "whole" not in data or x.requires_grad or x.is_inference():
+            return self._scale(data)
+        versions = [tensor._version for tensor in (x, self.mean, self.scale)]
+        if self._seen is None or self._seen[0] is not x or self._seen[1] != versions:
+            with torch.inference_mode(False), torch.no_grad():
+                self._seen = x, versions, self._scale(data)
+        return self._seen[2]
+
+    def _scale(self, data: Data) -> Tensor:
+        x = self.features(data)
+        return (x - self.mean) / self.scale if self.normalize == "center" else x
 
     def inputs(self, data: Data, net: Any) -> tuple[Any, Tensor | None, Tensor | None]:
         """``(edges, batch, edge_weight)`` for `net`; of a graph that stands still (`whole`) what

@@ -85,7 +85,7 @@ def fit(
     resume: PathLike | None = None,
     progress: bool = False,
     seed: int = 0,
-    patience: int = 0,
+    patience: int | None = None,
     **options: Any,
 ) -> Run:
     r"""Trains, and writes checkpoints, figures and pictures to a folder.
@@ -109,7 +109,7 @@ def fit(
         progress (bool, optional): Show a progress bar. (default: False)
         seed (int, optional): Seed of weights, splits, order and dropout. (default: 0)
         patience (int, optional): Stop after so many epochs without a better validation value; 0:
-            never. (default: 0)
+            never. (default: the task's)
         **options: Arguments of the task's module, of the data module and of Lightning's Trainer, by
             name (`epochs` is `max_epochs`), over the defaults for the task and kind of data.
 
@@ -128,7 +128,9 @@ def fit(
     check_dataset(dataset)
     task = model if isinstance(model, str) else configs_path(type(model))
     made = dataset if isinstance(dataset, LightningDataModule) else None
-    base: Config = {"task": task, "seed": seed, "patience": patience}
+    base: Config = {"task": task, "seed": seed}
+    if patience is not None:
+        base["patience"] = patience
     model_class = configs.task_class(model) if isinstance(model, str) else type(model)
 
     def parse(datamodule: str, shipped: Config) -> Config:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch_geometric.nn import APPNP, GCNConv, GraphConv
-from torch_geometric.utils import dropout_edge, to_undirected
+from torch_geometric.nn import APPNP, GCNConv, GraphConv, SSGConv
+from torch_geometric.utils import add_self_loops, dropout_edge, to_undirected
 
 from pyg_gunet import GPool, GraphUNet, MixedGraphUNet, OfficialGraphUNet
 from tests.conftest import awake, permuted, random_batch, random_graph
@@ -32,6 +32,7 @@ RECIPES = {
         4, 6, 3, 2, steps=2, select="spread", sum_res=None, **o
     ),
     "mixed conv": lambda **o: MixedGraphUNet(4, 6, 3, 2, steps=2, conv=GraphConv, **o),
+    "mixed no levels": lambda **o: MixedGraphUNet(4, 6, 3, 0, **o),
     "mixed no steps": lambda **o: MixedGraphUNet(4, 6, 3, 2, steps=0, lift="nearest", **o),
 }
 
@@ -151,6 +152,40 @@ def test_dropout_on_mixed_features_comes_before_the_linear_map():
     torch.testing.assert_close(out, model.head(torch.relu(model.lin(mixed) + model.bias)))
 
 
+def test_without_levels_the_perceptron_is_left():
+    """That of a model with levels whose share is 0, from what is prepared as well; and PyG's
+    convolution that averages over steps, with loops of weight 2."""
+    graph = random_graph(30, 90)
+    x = torch.randn(30, 4)
+    model = MixedGraphUNet(4, 6, 3, 0, steps=3).eval()
+    levels = MixedGraphUNet(4, 6, 3, 2, steps=3).eval()
+    assert not levels.load_state_dict(model.state_dict(), strict=False).unexpected_keys
+    first = model(x, graph.edge_index, None, graph.edge_weight)
+    torch.testing.assert_close(levels(x, graph.edge_index, None, graph.edge_weight), first)
+    prepared = model.prepare(graph.edge_index, graph.edge_weight, num_nodes=30)
+    torch.testing.assert_close(model(x, prepared), first)
+    plain = to_undirected(random_graph(30, 90, weighted=False, loops=False).edge_index)
+    mean = SSGConv(4, 6, alpha=1 / 4, K=3, add_self_loops=False)
+    mean.lin.weight.data, mean.lin.bias.data = model.lin.weight, model.bias
+    loops, weight = add_self_loops(plain, torch.ones(plain.size(1)), 2.0, 30)
+    theirs = model.head(mean(x, loops, weight).relu())
+    torch.testing.assert_close(model(x, plain), theirs)
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_dropped_channels_are_those_of_all_nodes(depth):
+    graph = random_graph(12, 30)
+    x = torch.randn(12, 4)
+    model = MixedGraphUNet(4, 6, 3, depth, steps=2, channel_dropout=0.5)
+    torch.manual_seed(3)
+    out = model(x, graph.edge_index)
+    torch.manual_seed(3)
+    kept = torch.nn.functional.dropout(torch.ones(4), 0.5)
+    assert 0 < kept.count_nonzero() < 4
+    torch.testing.assert_close(out, model.eval()(x * kept, graph.edge_index))
+    torch.testing.assert_close(model(x, graph.edge_index), model(x, graph.edge_index))
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_mixing_is_the_same_on_edges_and_on_a_prepared_graph(weighted):
     """With a convolution of the user, whose levels are plain edges, and by the default one."""
@@ -236,7 +271,9 @@ def test_every_parameter_learns(name):
     assert all(not bool((p == 7.0).any()) for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", ["official", "official levels", "mixed", "mixed walk"])
+@pytest.mark.parametrize(
+    "name", ["official", "official levels", "mixed", "mixed walk", "mixed no levels"]
+)
 def test_gradients(name):
     torch.manual_seed(1)
     graph = random_graph(9, 22, dtype=torch.float64)
@@ -248,7 +285,9 @@ def test_gradients(name):
     )
 
 
-@pytest.mark.parametrize("name", ["official", "official levels", "mixed", "mixed walk"])
+@pytest.mark.parametrize(
+    "name", ["official", "official levels", "mixed", "mixed walk", "mixed no levels"]
+)
 def test_dropout_in_training_alone(name):
     graph = random_graph(30, 90)
     model = awake(RECIPES[name](dropout=0.5))
@@ -289,6 +328,10 @@ def test_levels_made_once(name):
         (lambda: MixedGraphUNet(4, 6, 3, 2, steps=-1), ValueError, "'steps'.*-1"),
         (lambda: MixedGraphUNet(4, 6, 3, 2, mixed_dropout=1), ValueError, "'mixed_dropout'.*1"),
         (lambda: MixedGraphUNet(4, 6, 3, 2, stem=True), TypeError, "stem"),
+        (lambda: MixedGraphUNet(4, 6, 3, 2, channel_dropout=1), ValueError, "'channel_dropout'.*1"),
+        (lambda: MixedGraphUNet(4, 6, 3, -1), ValueError, "'depth' must be at least 0.*-1"),
+        (lambda: MixedGraphUNet(4, 6, 3, 0, connect="walk"), ValueError, "'connect'.*'walk'"),
+        (lambda: MixedGraphUNet(4, 6, 3, 0, dropout=1.0), ValueError, "'dropout'.*1.0"),
     ],
 )
 def test_bad_options_are_named(call, error, match):

@@ -39,6 +39,7 @@ MODELS = {
     "propagate": lambda: GraphUNet(3, 4, 2, 2, connect="induced", lift="propagate"),
     "auto-encoder": lambda: GraphUNetAutoEncoder(3, 4, 2, 2),
     "mixed": lambda: MixedGraphUNet(3, 4, 2, 1),
+    "mixed without levels": lambda: MixedGraphUNet(3, 4, 2, 0),
     "official": lambda: OfficialGraphUNet(3, 4, 2, 2),
     "segmentation": lambda: SegmentationUNet(3, 4, 2, 2),
 }

@@ -64,6 +64,7 @@ MODELS = {
     "levels": lambda: unet("contract", select="spread", reduce="mean", lift="interpolate"),
     "sage": lambda: unet("contract", conv=SAGEConv),
     "mixed": lambda: MixedGraphUNet(4, 8, 3, 2),
+    "mixed without levels": lambda: MixedGraphUNet(4, 8, 3, 0),
     "official": lambda: OfficialGraphUNet(4, 8, 3, 2),
     "segmentation": lambda: SegmentationUNet(4, 8, 3, 2, multi_scale=True),
     "autoencoder": lambda: GraphUNetAutoEncoder(4, 8, 4, 2),
@@ -335,7 +336,8 @@ def test_captum_explains_nodes():
 
 @pytest.mark.parametrize("name", list(MODELS))
 def test_summary(name):
-    assert "GPool" in summary(MODELS[name](), X, EDGES, max_depth=4)
+    part = "Linear" if "without" in name else "GPool"
+    assert part in summary(MODELS[name](), X, EDGES, max_depth=4)
 
 
 def test_trace_is_refused_by_name():

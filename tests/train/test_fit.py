@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import warnings
@@ -16,6 +17,7 @@ from torch_geometric.data import Data
 import pyg_gunet
 from pyg_gunet.data import GraphDataset, load
 from pyg_gunet.nn.autoencoder import GraphUNetAutoEncoder
+from pyg_gunet.nn.recipes import NoLevels
 from pyg_gunet.train import (
     AutoEncode,
     Classify,
@@ -191,6 +193,41 @@ def test_classify_on_a_planted_partition(tmp_path, net):
     assert rows[1][1] == "n0"
     right = [int(row[2]) == i % 3 for i, row in enumerate(rows[1:])]
     assert np.mean(right) > 0.75
+
+
+def test_few_labels_need_no_levels(tmp_path):
+    """By default; a setting of levels, or another net, brings the settings of levels."""
+    data = planted()
+    data.train_mask[data.train_mask.nonzero()[9:]] = False
+    run = fit(data, "classify", tmp_path / "run", epochs=200)
+    assert run.figures["settings"]["model"]["normalize"] == "center"  # these are no words
+    own = load_run(run.folder, dataset=data)[0]
+    assert isinstance(own.net.net, NoLevels)
+    assert run.figures["settings"]["patience"] == 200
+    assert run.figures["test_accuracy"] > 0.9
+    words = data.clone()
+    words.x = words.x * (words.x > 1)
+    run = fit(words, "classify", tmp_path / "words", epochs=2)
+    assert run.figures["settings"]["model"]["normalize"] == "rows"
+    for i, (more, kind) in enumerate([({"depth": 1}, "mixed"), ({"net": "plain"}, "plain")]):
+        other = fit(data, "classify", tmp_path / f"run{i}", epochs=2, **more)
+        settings = other.figures["settings"]
+        assert settings["model"]["net"] == kind
+        assert (settings["model"]["depth"], settings["patience"]) == (1, 50)
+    with pytest.raises(ValueError, match="'connect' goes with levels"):
+        fit(data, "classify", tmp_path / "no", depth=0, connect="walk", net="mixed")
+    with pytest.raises(ValueError, match="'channel_dropout' goes with net='mixed'"):
+        fit(data, "classify", tmp_path / "no", net="plain", channel_dropout=0.5)
+
+
+@pytest.mark.parametrize("choose, monitor", [("loss", "val_loss"), ("accuracy", "val_accuracy")])
+def test_the_best_epoch_is_chosen_as_said(tmp_path, choose, monitor):
+    run = train(tmp_path / "run", planted(), "classify", epochs=20, choose=choose, lr=0.3)
+    rows = list(csv.DictReader((run.folder / "history.csv").open()))
+    values = [float(row[monitor]) for row in rows if row[monitor]]
+    best = min(values) if choose == "loss" else max(values)
+    row = next(row for row in rows if int(row["epoch"]) == run.figures["best_epoch"])
+    assert float(row[monitor]) == best
 
 
 def test_without_a_split_nodes_are_drawn_by_class(tmp_path):
