@@ -38,6 +38,7 @@ TASKS = {
     "neighbors": [
         *("--task", "classify", "--loader", "neighbor", "--num-neighbors", "5", "5"),
         *("--batch-nodes", "512", "--batch-size", "4", "--shares", "0.1", "0.1"),
+        *("--dropout", "0", "--input-dropout", "0", "--edge-dropout", "0"),
         *("--select", "spread", "--connect", "contract", "--epochs", "3"),
     ],
 }
