@@ -47,8 +47,8 @@ def sampled_two_hop(
 
     Args:
         edge_index (Tensor): Edges, [2, E]; directed, parallel edges count one by one.
-        edge_weight (Tensor, optional): One weight per edge, [E]; negative ones are drawn by their
-            absolute value. (default: None, all ones)
+        edge_weight (Tensor or None): One weight per edge, [E], or None for all ones; negative ones
+            are drawn by their absolute value.
         perm (Tensor): Kept nodes, [K]; node j of the result is node ``perm[j]``.
         num_nodes (int): Number of nodes, N.
         max_degree (int, optional): The most walks drawn per kept node. (default: 32)

@@ -29,8 +29,8 @@ def test_what_waits_is_seen_at_its_line():
         x[torch.tensor([0])] = 3.0
         assert len(waits.places) == 4
         x.repeat_interleave(torch.tensor([1, 2, 3]))
-        x[x > 0] = 1.0
-    assert len(waits.places) >= 6
+        x[x > 0] = torch.ones(2)  # a number alone is filled in without waiting since torch 2.15
+    assert len(waits.places) == 6
     assert all(__file__ in place for place in waits.places)
 
 

@@ -408,53 +408,6 @@ def test_shuffled_pairs_are_never_pairs() -> None:
     assert torch.equal(b.flatten().long(), other)
 
 
-def test_held_out_pairs_are_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    x = torch.arange(80.0).unsqueeze(1)
-    trained: list[set[float]] = []
-    held: list[set[float]] = []
-
-    def spy(run: CrossFit, fold: int, parts, seen_by, ids: Tensor, classes: int) -> None:
-        trained.append({v for part in parts for v in part[0].flatten().tolist()})
-        held.append(set(seen_by[0].flatten().tolist()))
-        _ratio(run, fold, parts, seen_by, ids, classes)
-
-    monkeypatch.setattr("pyg_gunet.critic.estimate._ratio", spy)
-    estimate_mi(x + torch.rand(80, 1) * 0.1, torch.randn(80, 1), steps=3, folds=2)
-    assert all(not a & b for a, b in zip(trained, held))
-    assert len(set().union(*held)) == sum(map(len, held)) == 80
-
-
-@pytest.mark.parametrize("batch", [None, torch.arange(80).repeat_interleave(2)])
-def test_what_stops_a_training_is_not_trained_on(batch, monkeypatch) -> None:
-    met, fit = [], CrossFit.fit
-
-    def spy(run: CrossFit, name: str, model, train, val, *more, **options):
-        met.append((set(train[1].flatten().tolist()), set(val[1].flatten().tolist())))
-        return fit(run, name, model, train, val, *more, **options)
-
-    monkeypatch.setattr(CrossFit, "fit", spy)
-    y = torch.arange(80.0).unsqueeze(1)
-    x = torch.randn(80 if batch is None else 160, 2)
-    estimate_mi(y if batch is None else x, x if batch is None else y, batch, steps=3, folds=2)
-    assert len(met) >= 2
-    for train, val in met[:1] if batch is None else met:
-        assert not train & val
-        assert len(train) > len(val) > 1
-
-
-@pytest.mark.parametrize("paired", [True, False])
-def test_a_constant_in_the_log_ratio_is_noise_of_no_sample(paired: bool) -> None:
-    data, ids = torch.randn(2, 40, 1), torch.arange(20)
-    run = CrossFit(tuple(data), paired, None if paired else (None, None), 2, BUDGET, None)
-    for constant in (0.0, 5.0):
-        run.read(0, data[0, :20, 0], data[1, :20, 0] + constant, ids, [ids + 20], 0.0)
-    one, two = run.reads
-    for part in ("part_p", "part_z", "part_r"):
-        torch.testing.assert_close(one[part], two[part], rtol=1e-4, atol=1e-7)
-    assert two["log_z"] - one["log_z"] == pytest.approx(5.0)
-    assert float(one["part_z"].abs().sum()) > 0.1
-
-
 def test_estimate_mi_refuses_by_name() -> None:
     x = torch.randn(100, 2)
     for call, error, match in (
@@ -465,6 +418,7 @@ def test_estimate_mi_refuses_by_name() -> None:
         (lambda: estimate_mi(x, x, folds=1), ValueError, "'folds' must be at least 2"),
         (lambda: estimate_mi(x[:10], x[:10]), ValueError, "'folds' asks for 4 independent"),
         (lambda: estimate_mi([1], x), TypeError, "'x' must be a torch.Tensor"),
+        (lambda: estimate_mi(x, x, time_limit=-1.0), ValueError, "'time_limit' must lie in"),
         (lambda: estimate_mi(x, x, progress=3), TypeError, "'progress' must be a function"),
         (lambda: estimate_mi(x, x, torch.zeros(100).long() + 100), IndexError, "'batch' must lie"),
         (lambda: estimate_mi(x, torch.zeros(100, 1).long()), ValueError, "as labels"),

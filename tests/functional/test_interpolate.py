@@ -176,6 +176,11 @@ def test_edges_of_the_range():
             r"'edge_weight' must have shape \[4\].*\[3\]",
         ),
         (
+            lambda: GUnpool("interpolate")(torch.ones(1, 1), torch.tensor([0]), 5, PATH, [1.0] * 4),
+            TypeError,
+            "'edge_weight' must be a torch.Tensor.*list",
+        ),
+        (
             lambda: GUnpool("nearest")(torch.ones(1, 1), torch.tensor([0]), 5),
             ValueError,
             "'edge_index' must be given .*None with lift='nearest'",

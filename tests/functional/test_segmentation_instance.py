@@ -127,6 +127,15 @@ def test_below_a_half_the_most_pairs_win():
     np.testing.assert_allclose(found.mean_matched_score, [np.mean(iou), 4 / 9], atol=1e-12)
 
 
+@pytest.mark.parametrize("n", [2, 5, 9])
+def test_below_a_half_a_pair_more_is_worth_any_overlap(n):
+    """In a chain each true instance but the first shares more with the predicted one before it."""
+    number = torch.arange(1, n + 1)
+    target = number.repeat_interleave(4)[3:]
+    preds = number.repeat_interleave(4)[: 4 * n - 3]
+    assert seg.matching(preds, target, (0.1,)).tp.tolist() == [n]
+
+
 def test_a_tie_is_no_match():
     target, preds = torch.tensor([1, 1, 1, 1]), torch.tensor([1, 1, 0, 0])
     assert seg.matching(preds, target, (0.49, 0.5)).tp.tolist() == [1, 0]

@@ -210,6 +210,7 @@ def test_mean_squared_error():
         (([1.0], torch.ones(4, 3)), TypeError, "'x_hat'.*list"),
         ((torch.ones(4, 3), torch.full((4, 3), float("nan"))), ValueError, "'x'.*nan"),
         ((torch.ones(4, 3), torch.ones(4, 3), torch.ones(4)), ValueError, "'mask'.*float32"),
+        ((torch.ones(4, 3), torch.ones(4, 3), [True] * 4), TypeError, "'mask'.*list"),
         (
             (torch.ones(4, 3), torch.ones(4, 3), torch.ones(3, dtype=torch.bool)),
             ValueError,

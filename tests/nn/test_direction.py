@@ -8,7 +8,8 @@ import math
 import pytest
 import torch
 
-from pyg_gunet.nn.direction import DirectionConv
+from pyg_gunet.nn import direction
+from pyg_gunet.nn.direction import DirectionConv, sector_means
 from pyg_gunet.nn.unet import GraphUNet
 from pyg_gunet.transforms import ToGrid
 
@@ -71,9 +72,15 @@ def test_formula_and_gradients(sectors):
     torch.testing.assert_close(conv(x[perm], back[edges], offset), out[perm])
 
 
-def test_a_changed_graph_is_noticed():
+def test_a_changed_graph_is_noticed_and_the_same_one_read_once(monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        direction, "sector_means", lambda *args: made.append(args) or sector_means(*args)
+    )
     _, x, edges, offset = grid()
     conv = DirectionConv(3, 4)
+    assert torch.equal(conv(x, edges, offset), conv(x, edges, offset))
+    assert len(made) == 1
     first = conv(x, edges, offset)
     other = conv(x, edges, -offset)
     assert not torch.allclose(first, other)
