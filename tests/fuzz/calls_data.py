@@ -285,7 +285,7 @@ def run_calls() -> list[Call]:
                 "dataset": ("ring", anything(None, 3, b"ring", [], True, "no such")),
                 "model": ("autoencode", anything(None, 3, b"x", [], "no such")),
                 "seed": (0, ints(0, 2**63)),
-                "patience": (0, ints(0)),
+                "patience": (0, ints(0, optional=True)),
                 "epochs": (1, ints(1, optional=True)),
                 **where,
                 **option_arguments(),
