@@ -58,6 +58,54 @@ def citation() -> str:
 
 
 @block(
+    "default_classify", ["default_classify.json"],
+    "pyg-gunet fit --task classify --dataset Planetoid/Cora --root DIR --seeds 3 (and PubMed)",
+    seeds="3 seeds", version="0.2.0", day="2026-11-27", machine="one thread of a busy machine",
+)  # fmt: skip
+def default_classify() -> str:
+    found, rows, own = Records("default_classify.json"), [], "pyg-gunet fit"
+    for case in found.names(0):
+        logistic = found.text(case, "logistic regression", "test_accuracy", fixed(1))
+        cells = [
+            found.text(case, own, m, fixed(1), True) for m in ("val_accuracy", "test_accuracy")
+        ]
+        rows.append([case, *cells, logistic, found.text(case, own, "seconds", fixed(0))])
+    head = [
+        "`fit`, as it comes",
+        "validation %",
+        "test %",
+        "logistic regression, test %",
+        "seconds",
+    ]
+    return table(head, rows)
+
+
+@block(
+    "minesweeper", ["minesweeper.json", "minesweeper.csv"],
+    "python benchmarks/minesweeper.py --root DIR --released --epochs 4000 --lr 2e-3 --skips none",
+    seeds="one mask", version="0.2.0", day="2026-11-27", machine="one thread of a busy machine",
+)  # fmt: skip
+def minesweeper() -> str:
+    found, rows = Records("minesweeper.json"), []
+    names = {
+        "no levels": "flat; training nodes, as released",
+        "top-k, zeros back": "topk, keep, induced, zero",
+        "ours, `spread`, `contract`, `interpolate`": "spread, keep, contract, interpolate",
+    }
+    for name, system in names.items():
+        for case in found.names(0):
+            for full in found.names(1):
+                if full.startswith(system) and found(case, full, "test") is not None:
+                    cells = (
+                        found.text(case, full, m, fixed(f)) for m, f in (("test", 1), ("epoch", 0))
+                    )
+                    rows.append([name, *cells])
+    return table(
+        ["Minesweeper, no skips", "area under the curve, training nodes, %", "epoch"], rows
+    )
+
+
+@block(
     "nodes", ["node_classification.json", "node_classification.csv"],
     "python benchmarks/node_classification.py --root DIR",
     seeds="8 seeds to search, 20 to test",

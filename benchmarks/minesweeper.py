@@ -246,7 +246,9 @@ def report(tests: dict[tuple[str, str], list[Row]]) -> tuple[str, list[dict[str,
                 spread = statistics.stdev(values) if len(values) > 1 else 0.0
                 means[key] = statistics.mean(values), spread, len(values)
         for key, (mean, spread, count) in means.items():
-            records.append(record("minesweeper", text, system, key, mean, spread, count))
+            records.append(
+                record("minesweeper", text, system, key, mean, spread if count > 1 else None, count)
+            )
         shown = [
             f"{means[key][0]:.2f} +- {means[key][1]:.2f}" for key in ("val", "test") if key in means
         ]
