@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     SIGTERM."""
     args, rest = build_parser().parse_known_args(argv)
     try:
-        code = _run(args, rest)
+        with warnings.catch_warnings():  # of PyG's import, on torch 2.15: nothing a user can mend
+            warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+            code = _run(args, rest)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader of our output has gone
