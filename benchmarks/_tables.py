@@ -111,7 +111,7 @@ class Block:
             return self.make()
         links = ", ".join(f"[{name}](results/{name})" for name in self.files)
         command = self.command
-        if "--json" not in command and command.startswith("python"):
+        if "--json" not in command:
             command += f" --json benchmarks/results/{self.files[0]}"
         about = (f"`{command}`", f"version {self.version}", self.day, self.machine, self.seeds)
         return f"{self.make()}\n\n{'; '.join(about)}; {links}."

@@ -59,7 +59,7 @@ def citation() -> str:
 
 @block(
     "default_classify", ["default_classify.json"],
-    "pyg-gunet fit --task classify --dataset Planetoid/Cora --root DIR --seeds 3 (and PubMed)",
+    "python benchmarks/default_classify.py --root DIR --seeds 3 (and --name PubMed)",
     seeds="3 seeds", version="0.2.0", day="2026-11-27", machine="one thread of a busy machine",
 )  # fmt: skip
 def default_classify() -> str:
