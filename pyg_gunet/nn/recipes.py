@@ -202,7 +202,7 @@ class MixedGraphUNet(torch.nn.Module):
             else:
                 h = self._mixed(h, ready)
             entered = net.drop(net.act(h + self.bias))
-            if isinstance(net, NoLevels) or self.share is None:
+            if self.share is None:  # no levels
                 return self.head(entered)
             source = edge_index if isinstance(edge_index, Hierarchy) else ready
             inside = net.act(net(entered, source, batch))
