@@ -138,10 +138,15 @@ def test_digits_are_ready():
     sizes = {key: data.sizes[key] for key in ("in_channels", "num_classes", "pos_channels")}
     assert sizes == {"in_channels": 1, "num_classes": 11, "pos_channels": 2}
     assert kind_of("segment", "digits", data) == ("Graphs", "segment_grid")
-    other = Graphs(GraphDataset("toy", pictures()))
-    other.read()
+    solid = pictures()
+    for graph in solid:
+        graph.pos = torch.ones(graph.num_nodes, 3)
+    for graphs, kind in ((pictures(), "segment"), (solid, "segment_places")):
+        other = Graphs(GraphDataset("toy", graphs))
+        other.read()
+        assert kind_of("segment", "toy", other)[1] == kind
     assert defaults("segment_grid")["model"]["positions"]
-    assert kind_of("segment", "toy", other)[1] == "segment"
+    assert defaults("segment_places")["model"]["positions"]
 
 
 def test_predictions_are_label_images(folder, tmp_path):

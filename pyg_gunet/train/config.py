@@ -72,8 +72,8 @@ def kind_of(task: str, dataset: Any, data: Any = None) -> tuple[str, str]:
     if task == "classify" and data is not None and data.one_graph:
         kind = ("_dense" if _dense(data) else "") if _few_labels(data) else "_many"
         return "OneGraph", task + kind
-    if task == "segment" and data is not None and _one_grid(data):
-        return "Graphs", "segment_grid"
+    if task == "segment" and data is not None and (axes := _axes(data)):
+        return "Graphs", "segment_grid" if axes == 2 else "segment_places"
     suffix = "_graphs" if many and (CONFIGS / f"{task}_graphs.yaml").is_file() else ""
     return ("Graphs" if many else "OneGraph"), task + suffix
 
@@ -91,14 +91,15 @@ def _dense(data: Any) -> bool:
     return x is not None and float((x != 0).float().mean()) > 0.5
 
 
-def _one_grid(data: Any) -> bool:
-    """Whether all graphs have the same places, as pictures of one size."""
+def _axes(data: Any) -> int:
+    """How many coordinates a place has where all graphs have the same ones, as pictures of one
+    size; 0 where they have not."""
     places = [graph.get("pos") for graph in data.graphs]
-    return (
-        len(places) > 1
-        and places[0] is not None
-        and all(pos.shape == places[0].shape and bool((pos == places[0]).all()) for pos in places)
-    )
+    first = places[0]
+    if len(places) < 2 or first is None:
+        return 0
+    same = all(pos is not None and torch.equal(pos, first) for pos in places)
+    return int(first.size(1)) if same else 0
 
 
 def defaults(name: str) -> Config:
