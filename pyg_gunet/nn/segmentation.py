@@ -93,6 +93,8 @@ class SegmentationUNet(torch.nn.Module):
         super().__init__()
         check_positive_int(num_classes, "num_classes", minimum=2)
         check_bool(multi_scale, "multi_scale")
+        check_positive_int(hidden_channels, "hidden_channels")
+        check_memory(4 * hidden_channels * num_classes, "num_classes", num_classes)
         self.net = GraphUNet(
             in_channels,
             hidden_channels,
@@ -110,7 +112,6 @@ class SegmentationUNet(torch.nn.Module):
             dropout=dropout,
             pool=pool,
         )
-        check_memory(4 * hidden_channels * num_classes, "num_classes", num_classes)
         self.norm = None if norm is None else make_norm(norm, hidden_channels)
         self.num_classes = num_classes
         self.multi_scale = multi_scale
