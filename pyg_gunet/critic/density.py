@@ -53,9 +53,9 @@ class Density(torch.nn.Module):
         self.register_buffer("whiten", torch.eye(y_channels, dtype=wide))
         # Beside x and the earlier e their lengths: where a common scale or an angle lives.
         channels = x_channels + 1 + y_channels + 1
-        self.boxes = BOXES
         # Of each normal its logit, mean and width; of each box logit, centre, half its width, edge.
-        sizes = [channels, hidden_channels, hidden_channels, 3 * components + 4 * BOXES]
+        self.parts = [components] * 3 + [BOXES] * 4
+        sizes = [channels, hidden_channels, hidden_channels, sum(self.parts)]
         self.weights = torch.nn.ParameterList(
             torch.empty(y_channels, a, b) for a, b in zip(sizes, sizes[1:])
         )
@@ -73,21 +73,15 @@ class Density(torch.nn.Module):
             weight.uniform_(-bound, bound)
             bias.uniform_(-bound, bound)
         self.weights[-1].zero_()
-        normals, boxes = self._parts(self.biases[-1])
-        logit, mean, log_std = normals.chunk(3, dim=-1)
+        logit, mean, log_std, *boxes = self.biases[-1].split(self.parts, dim=-1)
         logit.zero_()
         # Means apart, or all components would learn the same; the widths make the variance one.
         mean.copy_(torch.linspace(-0.6, 0.6, mean.size(-1)).expand_as(mean))
         log_std.fill_(0.5 * math.log(1 - float(mean[0].square().mean())))
-        for part, value in zip(boxes.chunk(4, dim=-1), (BOX_START, 0.0, 0.5, -1.5)):
-            part.fill_(value)
-        boxes[..., self.boxes : 2 * self.boxes] = torch.linspace(-0.5, 0.5, self.boxes)
+        for part, value in zip(boxes, (BOX_START, torch.linspace(-0.5, 0.5, BOXES), 0.5, -1.5)):
+            part[:] = value
         self.slope.zero_()
         self.whiten.copy_(torch.eye(self.y_channels))
-
-    def _parts(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """What a last layer says of the normals, and of the boxes."""
-        return h[..., : -4 * self.boxes], h[..., -4 * self.boxes :]
 
     def residual(self, x: Tensor, y: Tensor) -> Tensor:
         r"""The whitened residuals e [n, y_channels] of the linear regression."""
@@ -105,12 +99,11 @@ class Density(torch.nn.Module):
         h = torch.baddbmm(self.biases[0], h, self.weights[0] * self.mask)
         h = torch.baddbmm(self.biases[1], F.silu(h), self.weights[1])
         h = torch.baddbmm(self.biases[2], F.silu(h), self.weights[2])
-        normals, boxes = self._parts(h)
-        logit, mean, log_std = normals.chunk(3, dim=-1)
+        logit, mean, log_std, *boxes = h.split(self.parts, dim=-1)
         log_std = log_std.clamp_min(math.log(NARROWEST))
         z = (e.T.unsqueeze(-1) - mean) * (-log_std).exp()
         bells = logit - log_std - 0.5 * z.square() - 0.5 * math.log(2 * math.pi)
-        logit_box, centre, log_half, log_soft = boxes.chunk(4, dim=-1)
+        logit_box, centre, log_half, log_soft = boxes
         soft, half = log_soft.exp() + SHARPEST, log_half.exp() + SHARPEST
         off = e.T.unsqueeze(-1) - centre
         # sigmoid(a) - sigmoid(-b), over its width: flat between two edges.

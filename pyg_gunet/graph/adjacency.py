@@ -45,14 +45,12 @@ class Adjacency(Graph):
     Args:
         matrix (CSR or Tensor): :math:`B = A + I` [N, N], rows = sources, with unit diagonal, as CSR
             or dense; float32 or float64.
-        loop (Tensor, optional): The weight of each node's own self loop where the input had one,
-            NaN where not: only the propagation reads it, two-hop connectivity drops it.
+        loop (Tensor or None): The weight of each node's own self loop where the input had one, NaN
+            where not: only the propagation reads it, two-hop connectivity drops it.
         symmetric (bool): Whether B equals its transpose.
     """
 
-    def __init__(
-        self, matrix: CSR | Tensor, loop: Tensor | None = None, symmetric: bool = False
-    ) -> None:
+    def __init__(self, matrix: CSR | Tensor, loop: Tensor | None, symmetric: bool) -> None:
         self.matrix = matrix
         self.loop = loop
         self.symmetric = symmetric

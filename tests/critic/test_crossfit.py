@@ -119,3 +119,12 @@ def test_a_constant_in_the_log_ratio_is_noise_of_no_sample(paired: bool) -> None
         torch.testing.assert_close(one[part], two[part], rtol=1e-4, atol=1e-7)
     assert two["log_z"] - one["log_z"] == pytest.approx(5.0)
     assert float(one["part_z"].abs().sum()) > 0.1
+
+
+def test_where_samples_tell_all_of_log_z_the_error_is_that_of_training() -> None:
+    ids, zero = torch.arange(20), torch.zeros(20)
+    run = CrossFit(tuple(torch.randn(2, 40, 1)), True, None, 2, BUDGET, None)
+    for fold in range(2):
+        run.read(fold, zero, zero, ids, [ids + 20], seen=0.4)
+    found = run.estimate("I(x; y)", 1)
+    assert (float(found.value), float(found.stderr)) == pytest.approx((0.2, 0.2 / 3**0.5))

@@ -13,7 +13,7 @@ from pyg_gunet import KLCritic, estimate_kl, estimate_mi, fit_critic
 from pyg_gunet.critic.crossfit import Budget
 from pyg_gunet.critic.density import Classes, Density, Normalize, Rescale
 from pyg_gunet.critic.ensemble import Stack
-from pyg_gunet.critic.estimate import CrossFit, _coordinates, _ratio, _shuffled
+from pyg_gunet.critic.estimate import SHUFFLES, CrossFit, _coordinates, _ratio, _shuffled
 from pyg_gunet.critic.readout import Estimate, judge
 
 BUDGET = Budget(steps=1, time_limit=1.0, hidden=4, parts=1, progress=None)
@@ -205,6 +205,7 @@ def test_a_time_limit_ends_training_and_is_told() -> None:
 
 def test_plot(tmp_path) -> None:
     read = estimate_mi(*_pair(0.5, 200), steps=30, folds=2)
+    assert (read.n_pos, read.n_neg) == (200, 2 * SHUFFLES * 200)
     figure = read.plot()
     assert [axis.get_title() for axis in figure.axes] == [
         "training",
@@ -215,6 +216,8 @@ def test_plot(tmp_path) -> None:
     assert [fold for fold, _ in read.trace.readings] == [0, 1]
     assert all(len(reading) > 1 for _, reading in read.trace.readings)
     figure.savefig(tmp_path / "read.png")
+    same = read.trace._replace(r_q=read.trace.r_p).plot(0.0, "P against P").axes[2].lines[:-1]
+    assert [line.get_ydata()[0] for line in same] == [0.0] * 15
     bare = Estimate(torch.tensor(0.0), torch.tensor(0.0), 1, 1, False, torch.tensor(0.0))
     with pytest.raises(ValueError, match="'plot' needs"):
         bare.plot()
@@ -239,6 +242,8 @@ def test_density_starts_as_the_regression_and_integrates_to_one() -> None:
     with torch.no_grad():
         expected = density(x, y) - 2 * math.log(1e-5)
         torch.testing.assert_close(small(x, 1e-5 * y), expected, rtol=1e-3, atol=1e-3)
+    small.reset_parameters()
+    assert torch.equal(small.residual(x, y), y.double())
     one = Density(2, 1, 8)
     one.prepare([(x, y[:, :1])])
     for weight in one.weights:
@@ -256,7 +261,7 @@ def test_density_of_a_box() -> None:
     box = Density(1, 1, 16)
     with torch.no_grad():
         box.weights[-1].normal_(std=0.3)
-        box.biases[-1][..., -4 * box.boxes : -3 * box.boxes] = 6.0  # nearly all of the weight
+        box.biases[-1].split(box.parts, -1)[3].fill_(6.0)  # nearly all of the weight
         points = torch.linspace(-300, 300, 400_001).unsqueeze(1)
         total = box(x[:1].expand(len(points), 1), points).exp().sum() * 0.0015
     assert float(total) == pytest.approx(1.0, abs=2e-3)

@@ -162,9 +162,12 @@ class _Slope(torch.nn.Module):
 
 def test_the_learning_rate_rises_and_decays_to_zero() -> None:
     model, steps = _Slope(), 100
-    fit_critic(model, lambda: (torch.ones(2, 1), torch.ones(2, 1)), steps, lr=0.1, patience=None)
+    batch = torch.ones(2, 1), torch.ones(2, 1)
+    fit_critic(model, lambda: batch, steps, lr=0.1, patience=None)
     rates = -torch.tensor([*model.seen, float(model.weight.detach())]).diff()
     t = torch.arange(steps)
     expected = 0.1 * ((t + 1) / 2).clamp(max=1) * 0.5 * (1 + (math.pi * t / steps).cos())
     torch.testing.assert_close(rates, expected, atol=1e-5, rtol=1e-3)
     assert float(rates[-1]) < 1e-4 < 0.04 < float(rates[50]) < 0.06
+    stuck = fit_critic(_Slope(), lambda: batch, steps, lr=0.0)
+    assert (stuck.steps, stuck.best_step) == (50, 0)  # ten evaluations without a gain

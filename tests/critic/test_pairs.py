@@ -12,6 +12,8 @@ from pyg_gunet.critic import dense_pairs, pair_loss, pair_readout
 
 def test_targets_and_weights_that_make_no_pairs() -> None:
     scores, target = torch.zeros(2, 2), torch.zeros(2).long()
+    with pytest.raises(TypeError, match="'target' must be a torch.Tensor.*list"):
+        dense_pairs(scores, [0, 0])
     with pytest.raises(TypeError, match="'target'.*float32"):
         dense_pairs(scores, target.float())
     with pytest.raises(IndexError, match=r"'target'.*\[0, 2\) .got 2"):

@@ -294,6 +294,15 @@ def test_pair_stderr_matches_the_spread_over_repeats(readout: str) -> None:
     assert float(errors.mean() / values.std()) == pytest.approx(1.0, abs=0.15)
 
 
+@pytest.mark.parametrize("readout", READOUTS)
+def test_the_error_knows_that_rows_are_in_the_value_and_in_log_z(readout: str) -> None:
+    a = 0.5 * torch.randn(100, 1, dtype=torch.float64)  # of every pair in a row
+    found = pair_readout(dense_pairs(a.expand(-1, 100), torch.arange(100)), readout).stderr
+    other = a - a.exp() / a.exp().mean()
+    part = {"classifier": a, "nwj": a - a.exp(), "infonce": 0 * a}.get(readout, other)
+    assert float(found) == pytest.approx(float(part.std()) / 10, rel=0.03, abs=1e-9)
+
+
 def test_interval_covers_the_truth_pairs() -> None:
     hits = 0
     for _ in range(200):

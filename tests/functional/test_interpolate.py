@@ -15,6 +15,7 @@ from tests.conftest import awake, graphs_with_perm, permuted, random_batch, rand
 
 PATH = torch.tensor([[0, 1, 2, 3], [1, 2, 3, 4]])
 EMPTY = torch.empty(2, 0, dtype=torch.long)
+NAN = torch.full((4,), torch.nan)
 
 
 def nearest_oracle(perm: Tensor, edge_index: Tensor, num_nodes: int) -> Tensor:
@@ -176,9 +177,9 @@ def test_edges_of_the_range():
             r"'edge_weight' must have shape \[4\].*\[3\]",
         ),
         (
-            lambda: GUnpool("interpolate")(torch.ones(1, 1), torch.tensor([0]), 5, PATH, [1.0] * 4),
-            TypeError,
-            "'edge_weight' must be a torch.Tensor.*list",
+            lambda: GUnpool("interpolate")(torch.ones(1, 1), torch.tensor([0]), 5, PATH, NAN),
+            ValueError,
+            "'edge_weight' must be finite.*nan",
         ),
         (
             lambda: GUnpool("nearest")(torch.ones(1, 1), torch.tensor([0]), 5),

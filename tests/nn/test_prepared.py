@@ -207,6 +207,8 @@ def test_a_select_of_any_order(x):
 def test_an_adjacency_of_learned_weights_is_refused(weight):
     with pytest.raises(ValueError, match="'edge_weight' must be fixed in an adjacency"):
         Adjacency.from_edge_index(EDGES, weight.requires_grad_(), N)
+    with pytest.raises(ValueError, match="'edge_weight' must be finite.*nan"):
+        Adjacency.from_edge_index(EDGES, weight.detach() * torch.nan, N)
     with torch.no_grad():
         assert not Adjacency.from_edge_index(EDGES, weight, N).values.requires_grad
 

@@ -157,7 +157,7 @@ def test_without_levels_the_perceptron_is_left():
     convolution that averages over steps, with loops of weight 2."""
     graph = random_graph(30, 90)
     x = torch.randn(30, 4)
-    model = MixedGraphUNet(4, 6, 3, 0, steps=3).eval()
+    model = MixedGraphUNet(4, 6, 3, 0, steps=3, norm=None).eval()
     levels = MixedGraphUNet(4, 6, 3, 2, steps=3).eval()
     assert not levels.load_state_dict(model.state_dict(), strict=False).unexpected_keys
     first = model(x, graph.edge_index, None, graph.edge_weight)

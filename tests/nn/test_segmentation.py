@@ -324,6 +324,8 @@ def test_repr_and_reset():
 def test_a_segmentation_net_refuses_by_name():
     with pytest.raises(ValueError, match="'num_classes'.*1"):
         SegmentationUNet(3, 8, 1)
+    with pytest.raises(ValueError, match="'hidden_channels'.*0"):
+        SegmentationUNet(3, 0, 2)
     with pytest.raises(TypeError, match="'multi_scale'.*1"):
         SegmentationUNet(3, 8, 2, multi_scale=1)
     with pytest.raises(ValueError, match="'select'.*'top'"):

@@ -56,7 +56,7 @@ class Matching(NamedTuple):
 def match_counts(
     preds: Tensor,
     target: Tensor,
-    thresholds: Sequence[float] = (0.5,),
+    thresholds: Sequence[float],
     ignore_index: int | None = None,
     batch: Tensor | None = None,
     node_weight: Tensor | None = None,
