@@ -31,8 +31,7 @@ PROBLEMS = ("poisson", "darcy", "advection")
 FIELDS = 4  # right-hand sides or coefficients per mesh
 STEPS, STEP, SUBSTEPS = 50, 0.02, 2
 KAPPA, SPEED = 0.01, 0.5  # of h = 0.05 at 500 nodes: a cell Peclet number of about 1
-COARSE = 1000  # areas are told in units of a node's on a mesh of this many
-VERSION = 2  # part of the name of cached files
+VERSION = 3  # part of the name of cached files
 Mesh = dict[str, Tensor]
 
 
@@ -134,9 +133,9 @@ def solve(
     free = np.ones(len(points))
     free[border] = 0
     area = np.asarray(weight.sum(1)).ravel()
-    # How dense the mesh is here, relative to the whole mesh and by itself. The latter falls to 0
-    # on finer meshes: a network that is tested on one interpolates towards what it has seen.
-    fixed = [1 - free, *points.T, np.log(area * len(points)), COARSE * area]
+    # How dense the mesh is here, relative to the whole mesh. Nothing tells the size of its
+    # triangles: a network that is tested on a finer mesh would read what it has never seen.
+    fixed = [1 - free, *points.T, np.log(area * len(points))]
 
     def dirichlet(matrix, right: np.ndarray) -> np.ndarray:  # noqa: ANN001
         return skfem.solve(*skfem.condense(matrix, right, D=border))
@@ -145,9 +144,7 @@ def solve(
     if problem == "poisson":
         fields = [random_field(points, rng, 0.3, 2.0) for _ in range(FIELDS)]
         target = [dirichlet(stiffness, weight @ f) for f in fields]
-        # The load vector too: the right-hand side of the discrete system, whose matrix knows no
-        # length in two dimensions.
-        given = [np.stack([f, COARSE * (weight @ f)], axis=1) for f in fields]
+        given = [f[:, None] for f in fields]
     elif problem == "darcy":
         fields = [random_field(points, rng, 0.2, 1.0) for _ in range(FIELDS)]
         given = [log_a[:, None] for log_a in fields]

@@ -148,7 +148,9 @@ class System(NamedTuple):
     peer: bool = False  # whether it needs torch-geometric-pool
 
 
-def _ours_system(words: Words, depth: int, ratio: float, multiplier: float = 1.0) -> System:
+def _ours_system(
+    words: Words, depth: int, ratio: float | list[int], multiplier: float = 1.0
+) -> System:
     more = (depth, ratio, words, sage, multiplier)
     return System(
         lambda i, h, o: OwnGraph(_ours.unet(i, h, o, *more), _ours.graph),
@@ -187,8 +189,9 @@ SYSTEMS: dict[str, System] = {
     "tgp k-MIS U-Net": _fixed(lambda: from_tgp("kmis"), 4, peer=True),
     "tgp NDP U-Net": _fixed(lambda: from_tgp("ndp"), 5, peer=True),
     **{name: _ours_system(words, 5, 0.5) for name, words in LADDER.items()},
-    "ours: quarter": _ours_system(Words(), 4, 0.25),
     "ours: quarter, gate twice": _ours_system(Words(), 4, 0.25, 2.0),
+    # Levels of so many nodes, whatever the mesh: on a finer one they mean the same lengths.
+    "ours: 128, 32, 8 nodes": _ours_system(Words(), 3, [128, 32, 8], 2.0),
 }
 
 

@@ -30,7 +30,7 @@ def unet(
     hidden: int,
     outputs: int,
     depth: int,
-    ratio: float,
+    ratio: float | list[int],
     words: Words,
     conv: Conv,
     multiplier: float = 1.0,
@@ -52,7 +52,7 @@ def auto_encoder(
     return GraphUNetAutoEncoder(inputs, hidden, latent, depth, ratios, **words._asdict())
 
 
-def prepared(data: Data, depth: int, ratio: float | list[float], words: Words) -> Data:
+def prepared(data: Data, depth: int, ratio: float | list[float] | list[int], words: Words) -> Data:
     """The graph with its levels, where `select` does not read features."""
     if words.select != "spread":
         return data

@@ -158,7 +158,7 @@ def estimates() -> str:
 
 
 POISSON = (
-    *("ours: quarter, gate twice", "tgp k-MIS U-Net", "bi-stride U-Net", "flat GraphSAGE"),
+    *("ours: 128, 32, 8 nodes", "tgp k-MIS U-Net", "bi-stride U-Net", "flat GraphSAGE"),
     "PyG GraphUNet",
 )
 

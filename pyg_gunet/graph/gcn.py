@@ -15,6 +15,7 @@ from torch_geometric.utils import add_remaining_self_loops, coalesce, scatter
 from pyg_gunet.graph.sparse.csr import CSR
 from pyg_gunet.graph.sparse.spmm import product
 
+SPARSE = 32  # entries a node up to which normalised values are stored: no more than the features
 FILL = 2.0  # the weight of an added self loop, as in ``GCNConv(improved=True)``
 
 
@@ -40,9 +41,10 @@ class GCNPropagation:
     r"""The fixed linear map :math:`\mathbf{D}^{-1/2} (\mathbf{A} + 2 \mathbf{I})^{\top}
     \mathbf{D}^{-1/2}` of a level, a node's own self loop in place of the 2.
 
-    Stored is the level's :math:`\mathbf{B} = \mathbf{A} + \mathbf{I}` as it is, shared with two-hop
-    pooling; the normalisation is two scalings of the features. The backward pass is the transposed
-    map and keeps nothing but the graph.
+    Given is the level's :math:`\mathbf{B} = \mathbf{A} + \mathbf{I}`, as two-hop pooling has it.
+    Where it has few entries a node, its normalised values are stored beside it, on the same
+    indices; elsewhere the normalisation is two scalings of the features. The backward pass is the
+    transposed map and keeps nothing but the graph.
 
     Args:
         matrix (CSR or Tensor): :math:`\mathbf{B}`, rows = sources, sparse or dense.
@@ -54,7 +56,6 @@ class GCNPropagation:
     def __init__(
         self, matrix: CSR | Tensor, transpose: CSR | Tensor, loop: Tensor | None = None
     ) -> None:
-        self.matrix, self.transpose = matrix, transpose
         sizes: CSR | Tensor
         if isinstance(transpose, Tensor):
             values, sizes = transpose, transpose.abs()
@@ -66,15 +67,33 @@ class GCNPropagation:
             extra = torch.where(loop.isnan(), extra, loop - 1.0)
             size = torch.where(loop.isnan(), size, loop.abs() - 1.0)
         root = _inverse_root(product(sizes, values.new_ones((matrix.shape[0], 1))).view(-1) + size)
-        self.scale = root.view(-1, 1)
-        self.extra = (extra * root * root).view(-1, 1)
+        self.dtype = root.dtype
+        self.scaling: tuple[Tensor, Tensor] | None = None
+        self.matrix: CSR | Tensor = matrix
+        self.transpose: CSR | Tensor = transpose
+        most = SPARSE * root.size(0)
+        if isinstance(matrix, Tensor) or isinstance(transpose, Tensor) or matrix.nnz > most:
+            self.scaling = root.view(-1, 1), (extra * root * root).view(-1, 1)
+            return
+        self.matrix = self.transpose = _normalised(transpose, extra, root)
+        if transpose is not matrix:
+            self.matrix = _normalised(matrix, extra, root)
 
     def apply(self, x: Tensor, transposed: bool) -> Tensor:
         """The map or its transpose, without gradient."""
         matrix = self.matrix if transposed else self.transpose
-        inner = x.to(self.scale.dtype)
-        out = product(matrix, inner * self.scale).mul_(self.scale)
-        return out.addcmul_(self.extra, inner).to(x.dtype)
+        inner = x.to(self.dtype)
+        if self.scaling is None:
+            return product(matrix, inner).to(x.dtype)
+        root, extra = self.scaling
+        return product(matrix, inner * root).mul_(root).addcmul_(extra, inner).to(x.dtype)
+
+
+def _normalised(matrix: CSR, extra: Tensor, root: Tensor) -> CSR:
+    """`matrix` with `extra` on its diagonal, every entry times the roots of its row and column."""
+    row, col = matrix.row(), matrix.indices
+    values = torch.where(row == col, matrix.values + extra[row], matrix.values)
+    return matrix._replace(values=values * root[row] * root[col])
 
 
 def _inverse_root(degree: Tensor) -> Tensor:

@@ -73,8 +73,11 @@ def make_norm(norm: MakeNorm, channels: int) -> torch.nn.Module:
             raise ValueError(f"'norm' must normalise node features, not messages (got {norm!r})")
         if norm.replace("_", "").lower() in ("graphsizenorm", "graphsize"):
             return GraphSizeNorm()  # has no channels
+        # A batch's coarsest level may have one node: the running statistics stand in.
+        single = norm.replace("_", "").lower() in ("batch", "batchnorm")
+        options = {"allow_single_element": True} if single else {}
         try:
-            return normalization_resolver(norm, channels)
+            return normalization_resolver(norm, channels, **options)
         except ValueError as error:
             raise ValueError(f"'norm' must be the name of a normalisation: {error}") from None
         except TypeError as error:

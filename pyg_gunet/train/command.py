@@ -51,7 +51,7 @@ def parse(task: str, datamodule: str, configs: Sequence[Config], tokens: Sequenc
     named: Config = {}
     for token in tokens:
         name, _, value = token.removeprefix("--model.").partition("=")
-        named[name] = int(value) if value.isdecimal() else value
+        named[name.partition(".")[0]] = int(value) if value.isdecimal() else value
     shipped, *files = configs
     shipped = adapted(shipped, merged(*files, {"model": named})["model"])
     args = []

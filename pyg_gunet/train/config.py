@@ -72,6 +72,9 @@ def kind_of(task: str, dataset: Any, data: Any = None) -> tuple[str, str]:
     if task == "classify" and data is not None and data.one_graph:
         kind = ("_dense" if _dense(data) else "") if _few_labels(data) else "_many"
         return "OneGraph", task + kind
+    weighted = task == "classify_graphs" and data is not None and many
+    if weighted and data.graphs and "edge_weight" in data.graphs[0]:
+        return "Graphs", "classify_graphs_weighted"
     if task == "segment" and data is not None and (axes := _axes(data)):
         return "Graphs", "segment_grid" if axes == 2 else "segment_places"
     suffix = "_graphs" if many and (CONFIGS / f"{task}_graphs.yaml").is_file() else ""
@@ -86,9 +89,13 @@ def _few_labels(data: Any) -> bool:
 
 
 def _dense(data: Any) -> bool:
-    """Whether most features of a graph are not zero."""
+    """Whether the features of a graph are no counts of words: most of them are not zero, or one of
+    them hardly ever is."""
     x = data.whole.get("x")
-    return x is not None and float((x != 0).float().mean()) > 0.5
+    if x is None or x.dim() != 2 or not x.numel():
+        return False
+    share = (x != 0).float().mean(0)
+    return float(share.mean()) > 0.5 or float(share.max()) > 0.9
 
 
 def _axes(data: Any) -> int:
@@ -159,7 +166,8 @@ def adapted(shipped: Config, model: Mapping[str, Any]) -> Config:
     another depth, and settings without levels do not outlive one of levels."""
     asked = bool(LEVELS & set(model)) or model.get("net", "mixed") != "mixed"
     if shipped.get("model", {}).get("depth") == 0 and asked and model.get("depth") != 0:
-        shipped = defaults("classify_levels")
+        seen = {"normalize": shipped["model"]["normalize"]}  # what fits the features stays
+        shipped = merged(defaults("classify_levels"), {"model": seen})
     ratios = shipped.get("model", {}).get("pool_ratios")
     if "depth" not in model or "pool_ratios" in model or not isinstance(ratios, list):
         return shipped

@@ -101,6 +101,8 @@ def make_trainer(
     whole = isinstance(data, GraphData) and data.one_graph
     # On one graph an epoch is a step: validating after each would double the time.
     every = options.setdefault("check_val_every_n_epoch", max(1, epochs // 100) if whole else 1)
+    if 0 < epochs < every:  # else no epoch would be read, and none kept
+        options["check_val_every_n_epoch"] = every = epochs
     callbacks = [*callbacks, *(options.pop("callbacks", None) or [])]
     stored = options.pop("logger", None)
     logger = stored if logger is None else logger

@@ -103,7 +103,7 @@ class GraphModule(LightningModule):
             self.parts["pool"] = lambda c, ratio: GPool(c, ratio, quantiles=quantiles, **own)
         self.shape = hidden_channels, depth, pool_ratios
         self._ready: tuple[Tensor, Any] | None = None
-        self._seen: tuple[Tensor, list[int], Tensor] | None = None
+        self._seen: tuple[tuple[Tensor, ...], list[int], Tensor] | None = None
         self.mean: Tensor
         self.scale: Tensor
         self.register_buffer("mean", torch.zeros(in_channels))
@@ -161,17 +161,23 @@ class GraphModule(LightningModule):
     def scaled(self, data: Data) -> Tensor:
         """The features as the network sees them; of a graph that stands still (`whole`) made once,
         until its features, or mean and scale, change."""
-        x = data.x
-        if "whole" not in data or x.requires_grad or x.is_inference():
+        of = data.x, self.mean, self.scale
+        if "whole" not in data or any(part.requires_grad or part.is_inference() for part in of):
             return self._scale(data)
-        versions = [tensor._version for tensor in (x, self.mean, self.scale)]
-        if self._seen is None or self._seen[0] is not x or self._seen[1] != versions:
+        versions = [part._version for part in of]
+        old, known, found = self._seen or ((), [], data.x)
+        if known != versions or any(a is not b for a, b in zip(old, of)):
             with torch.inference_mode(False), torch.no_grad():
-                self._seen = x, versions, self._scale(data)
-        return self._seen[2]
+                found = self._scale(data)
+            self._seen = of, versions, found
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_seen": None, "_ready": None}  # made anew in a copy
 
     def _scale(self, data: Data) -> Tensor:
         x = self.features(data)
+        x = x if x.is_floating_point() else x.to(self.scale.dtype)
         return (x - self.mean) / self.scale if self.normalize == "center" else x
 
     def inputs(self, data: Data, net: Any) -> tuple[Any, Tensor | None, Tensor | None]:

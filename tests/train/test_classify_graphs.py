@@ -6,10 +6,10 @@ import json
 
 import pytest
 import torch
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 
 from pyg_gunet.data import GraphDataset
-from pyg_gunet.train import embed, evaluate
+from pyg_gunet.train import embed, evaluate, fit, load_run
 from tests.train.conftest import train
 
 
@@ -42,6 +42,23 @@ def test_rings_and_stars(tmp_path, skip):
     assert again["test_accuracy"] == 1.0
     assert again["split"] == "60 graphs, all tested"
     assert embed(run.folder, tmp_path / "z.npz", dataset=dataset)["z"][0] == 60
+
+
+def test_weights_and_lone_coarse_nodes(tmp_path):
+    """By default: edge weights are read, and a batch may end in a single node."""
+    dataset = dataset_of()
+    graphs = [graph.clone() for graph in dataset]
+    for graph in graphs:
+        graph.edge_weight = torch.ones(graph.num_edges)
+    options = {"out": tmp_path / "run", "accelerator": "cpu", "progress": False}
+    weighted = GraphDataset("toy", graphs)
+    run = fit(weighted, "classify_graphs", epochs=1, batch_size=1, **options)
+    module, data = load_run(run.folder, dataset=weighted)[0], Batch.from_data_list(graphs[:2])
+    before = module(data)
+    data.edge_weight = 5 * data.edge_weight
+    assert not torch.allclose(module(data), before)
+    options["out"] = tmp_path / "plain"
+    fit(dataset, "classify_graphs", epochs=1, batch_size=1, **options)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import os
@@ -195,6 +196,24 @@ def test_classify_on_a_planted_partition(tmp_path, net):
     assert np.mean(right) > 0.75
 
 
+def test_scaled_features_are_never_stale(tmp_path):
+    data = planted()
+    module = load_run(fit(data, "classify", tmp_path / "run", epochs=1).folder, dataset=data)[0]
+    data.whole = True
+    first = module.scaled(data)
+    assert module.scaled(data) is first
+    assert copy.deepcopy(module)._seen is None
+    for change in (
+        lambda: data.x.mul_(2),
+        lambda: module.mean.add_(1),
+        lambda: setattr(module, "mean", module.mean + 1),
+        lambda: module.load_state_dict({**module.state_dict(), "mean": first[0] * 0}, assign=True),
+        lambda: setattr(data, "x", data.x.long()),
+    ):
+        change()
+        torch.testing.assert_close(module.scaled(data), (data.x - module.mean) / module.scale)
+
+
 def test_few_labels_need_no_levels(tmp_path):
     """By default; a setting of levels, or another net, brings the settings of levels."""
     data = planted()
@@ -207,12 +226,16 @@ def test_few_labels_need_no_levels(tmp_path):
     assert run.figures["test_accuracy"] > 0.9
     words = data.clone()
     words.x = words.x * (words.x > 1)
-    run = fit(words, "classify", tmp_path / "words", epochs=2)
+    run = fit(words, "classify", tmp_path / "words", epochs=1)
     assert run.figures["settings"]["model"]["normalize"] == "rows"
+    assert (run.folder / "best.ckpt").exists()  # a short run is read, too
+    words.x = torch.cat([words.x, torch.full((60, 1), 50.0)], dim=1)  # one is no word
+    run = fit(words, "classify", tmp_path / "column", epochs=2)
+    assert run.figures["settings"]["model"]["normalize"] == "center"
     for i, (more, kind) in enumerate([({"depth": 1}, "mixed"), ({"net": "plain"}, "plain")]):
         other = fit(data, "classify", tmp_path / f"run{i}", epochs=2, **more)
         settings = other.figures["settings"]
-        assert settings["model"]["net"] == kind
+        assert (settings["model"]["net"], settings["model"]["normalize"]) == (kind, "center")
         assert (settings["model"]["depth"], settings["patience"]) == (1, 50)
     with pytest.raises(ValueError, match="'connect' goes with levels"):
         fit(data, "classify", tmp_path / "no", depth=0, connect="walk", net="mixed")
