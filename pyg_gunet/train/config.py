@@ -168,6 +168,9 @@ def adapted(shipped: Config, model: Mapping[str, Any]) -> Config:
     if shipped.get("model", {}).get("depth") == 0 and asked and model.get("depth") != 0:
         seen = {"normalize": shipped["model"]["normalize"]}  # what fits the features stays
         shipped = merged(defaults("classify_levels"), {"model": seen})
+    if model.get("select", "spread") != "spread" and "quantiles" in shipped.get("model", {}):
+        kept = {k: v for k, v in shipped["model"].items() if k != "quantiles"}  # spread's own
+        shipped = {**shipped, "model": kept}
     ratios = shipped.get("model", {}).get("pool_ratios")
     if "depth" not in model or "pool_ratios" in model or not isinstance(ratios, list):
         return shipped

@@ -145,7 +145,7 @@ class Segment(GraphModule):
             if data.get("pos") is None or data.pos.size(1) != 2:
                 raise ValueError("'conv' DirectionConv needs 'pos' in the plane, [N, 2] (got none)")
             row, col = data.edge_index
-            offset = (data.pos[col] - data.pos[row]).to(data.x.dtype)
+            offset = (data.pos[col] - data.pos[row]).to(self.mean.dtype)
         batch = batch if self.net.net.structural else None
         levels = self.net.prepare(
             data.edge_index, num_nodes=data.num_nodes, batch=batch, edge_attr=offset
