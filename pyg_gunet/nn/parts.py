@@ -74,7 +74,7 @@ def make_norm(norm: MakeNorm, channels: int) -> torch.nn.Module:
         if norm.replace("_", "").lower() in ("graphsizenorm", "graphsize"):
             return GraphSizeNorm()  # has no channels
         # A batch's coarsest level may have one node: the running statistics stand in.
-        single = norm.replace("_", "").lower() in ("batch", "batchnorm")
+        single = "".join(filter(str.isalnum, norm)).lower() in ("batch", "batchnorm")
         options = {"allow_single_element": True} if single else {}
         try:
             return normalization_resolver(norm, channels, **options)

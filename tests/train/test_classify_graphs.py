@@ -58,7 +58,7 @@ def test_weights_and_lone_coarse_nodes(tmp_path):
     data.edge_weight = 5 * data.edge_weight
     assert not torch.allclose(module(data), before)
     options["out"] = tmp_path / "plain"
-    fit(dataset, "classify_graphs", epochs=1, batch_size=1, **options)
+    fit(dataset, "classify_graphs", epochs=1, batch_size=1, pool_ratios=0.1, **options)
 
 
 @pytest.mark.parametrize(
