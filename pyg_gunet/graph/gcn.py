@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch_geometric.utils import add_remaining_self_loops, coalesce, scatter
 
+from pyg_gunet.graph.sparse import csr
 from pyg_gunet.graph.sparse.csr import CSR
 from pyg_gunet.graph.sparse.spmm import product
 
-SPARSE = 32  # entries a node up to which normalised values are stored: no more than the features
+SPARSE = 32  # entries a node up to which normalised values are stored, about a row of features
 FILL = 2.0  # the weight of an added self loop, as in ``GCNConv(improved=True)``
 
 
@@ -91,9 +92,9 @@ class GCNPropagation:
 
 def _normalised(matrix: CSR, extra: Tensor, root: Tensor) -> CSR:
     """`matrix` with `extra` on its diagonal, every entry times the roots of its row and column."""
-    row, col = matrix.row(), matrix.indices
-    values = torch.where(row == col, matrix.values + extra[row], matrix.values)
-    return matrix._replace(values=values * root[row] * root[col])
+    row = matrix.row()
+    values = torch.where(row == matrix.indices, matrix.values + extra[row], matrix.values)
+    return csr.scale(matrix._replace(values=values), root, root)
 
 
 def _inverse_root(degree: Tensor) -> Tensor:
