@@ -358,8 +358,13 @@ def _train(args: argparse.Namespace, rest: list[str], seed: int | None, out: str
     if args.print_config:
         from pyg_gunet.train.config import defaults, kind_of
 
-        kind, name = kind_of(task, dataset)
-        print(yaml.safe_dump(settings(datamodule or kind, defaults(name)), sort_keys=False), end="")
+        try:
+            config, _ = prepare(task, datamodule, settings, dataset)
+        except (OSError, ImportError) as error:
+            kind, name = kind_of(task, dataset)
+            config = settings(datamodule or kind, defaults(name))
+            print(f"# by the name of the data alone, which cannot be read: {_told(error)}")
+        print(yaml.safe_dump(config, sort_keys=False), end="")
         raise SystemExit(0)
     config, data = prepare(task, datamodule, settings, dataset)
     return runs.train(

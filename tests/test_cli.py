@@ -147,6 +147,13 @@ def test_a_config_gives_the_same_run_and_the_command_line_has_the_last_word(run,
     printed = yaml.safe_load(capsys.readouterr().out)
     assert printed["model"]["lr"] == 0.5
     assert printed["trainer"]["max_epochs"] == 3
+    argv = ["fit", "--task", "classify", "--print_config", "--dataset"]
+    for dataset, kind in (("karate", "plain"), (str(tmp_path / "none.csv"), "mixed")):
+        with pytest.raises(SystemExit):  # of karate's nodes most train
+            cli.main([*argv, dataset])
+        printed = capsys.readouterr().out
+        assert yaml.safe_load(printed)["model"]["net"] == kind
+        assert ("# by the name of the data alone" in printed) == (kind == "mixed")
     (tmp_path / "bad.yaml").write_text("model: {depht: 3}")
     assert "depht" in error_of(capsys, "fit", *QUICK, "--config", tmp_path / "bad.yaml")
     (tmp_path / "list.yaml").write_text("- 3")

@@ -16,6 +16,7 @@ from torch_geometric.utils import from_scipy_sparse_matrix, grid, remove_self_lo
 from pyg_gunet.data import public
 from pyg_gunet.data.dataset import GraphDataset, with_features
 from pyg_gunet.data.graphs import SUFFIXES, read_graphs, suffix_of
+from pyg_gunet.data.names import align_names
 from pyg_gunet.files import check_path
 
 _DIGITS_INK = 4 / 16  # a pixel with less than a quarter of full ink counts as background
@@ -151,7 +152,9 @@ def _read_folder(folder: Path, options: dict[str, Any]) -> GraphDataset:
     paths = [path for path in paths if path != table and not path.name.startswith(".")]
     if not paths:
         raise ValueError(f"the folder '{folder}' holds no graph or mesh ({', '.join(SUFFIXES)})")
-    graphs = [[with_features(data) for data in read_graphs(path, **options)] for path in paths]
+    graphs = [read_graphs(path, **options) for path in paths]
+    align_names([data for found in graphs for data in found], where=f"'{folder}'")
+    graphs = [[with_features(data) for data in found] for found in graphs]
     if table.is_file():
         cells = read_table(table.read_text(encoding="utf-8-sig"), header=True).cells
         cells = cells.set_index(cells.columns[0]).apply(typed)
@@ -163,6 +166,7 @@ def _read_folder(folder: Path, options: dict[str, Any]) -> GraphDataset:
                 if cells.shape[1] == 1 and cells.dtypes.iloc[0].kind == "O":
                     words = sorted(set(cells.iloc[:, 0]))
                     data.y = torch.tensor([words.index(cells.loc[row].iloc[0])])
+                    data.class_names = words
                 else:
                     data.y = torch.tensor([cells.loc[row].tolist()], dtype=torch.float32)
     return GraphDataset(folder.name, [data for found in graphs for data in found])

@@ -16,6 +16,7 @@ from torch_geometric.data import Data
 from torch_geometric.utils import sort_edge_index
 
 from pyg_gunet.data.meshes import FIELDS, SURFACES, read_mesh
+from pyg_gunet.data.names import align_names
 from pyg_gunet.data.readers import READERS, Graph, decoded, read_edges, read_saved
 from pyg_gunet.data.tables import NUMBER, read_table, typed
 from pyg_gunet.files import check_path, first_line
@@ -158,10 +159,12 @@ def read_graphs(
     if nodes is not None:
         for graph in graphs:
             _join(graph, check_path(nodes, "nodes"), max_bytes)
-    return [
+    made = [
         _to_data(g, str(path), directed, weight, features, edge_features, labels, targets, missing)
         for g in graphs
     ]
+    align_names(made, where=f"'{path}'")
+    return made
 
 
 def suffix_of(path: Path) -> str:

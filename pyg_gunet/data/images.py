@@ -67,8 +67,8 @@ def read_images(
     Returns:
         list[Data]: The tiles, image by image and row by row: `x` [n, channels], `edge_index`, `pos`
         [n, 2], `y` [n], `image_size` [1, 2], `image` [1] (which image, by name), `image_name`,
-        `corner` [1, 2] (its first row and column there), and with instances `instance`,
-        `border_weight` and `depth` [n].
+        `corner` [1, 2] (its first row and column there), where classes are grey levels or colours
+        their `class_names`, and with instances `instance`, `border_weight` and `depth` [n].
 
     Raises:
         FileNotFoundError: If a folder is missing or empty, or an image has no mask or the reverse.
@@ -101,10 +101,11 @@ def read_images(
                     f"'{mask_path}' must be of the size of its image, {list(image.shape[1:])} "
                     f"(got {list(labels[-1].shape[:2])})"
                 )
+    names = None
     if masks == "instance":
         labels = _instances(labels)
     elif labels:
-        labels = _classes(labels, masks is None, folder)
+        labels, names = _classes(labels, masks is None, folder)
     tiles: list[Data] = []
     grids: dict[tuple[int, ...], Data] = {}
     for number, ((path, _), image) in enumerate(zip(paths, images)):
@@ -123,6 +124,8 @@ def read_images(
             ):
                 whole[key] = value.view(image.shape[1:])
         tiles += _cut(image, whole, tile_size, number, path.name, grids)
+    for tile in tiles if names is not None else ():
+        tile.class_names = names
     return tiles
 
 
@@ -226,14 +229,19 @@ def _coded(labels: list[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
 
 def _classes(
     labels: list[np.ndarray[Any, Any]], guess: bool, folder: Path
-) -> list[np.ndarray[Any, Any]]:
-    coded = _coded(labels)
+) -> tuple[list[np.ndarray[Any, Any]], list[str] | None]:
+    """Labels as they are; grey levels and colours by number, and what they are called."""
+    coded, names = _coded(labels), None
     values = np.unique(np.concatenate([np.unique(label) for label in coded]))
     levels = values[values != VOID]
     binary = set(values.tolist()) == {0, VOID}
     if binary or (len(levels) and levels[-1] > _MAX_CLASSES):  # grey levels or colours
         levels = values
         coded = [np.searchsorted(values, label) for label in coded]
+        names = list(map(str, values.tolist()))
+        if any(label.ndim == 3 for label in labels):
+            parts = [(v >> 32, v >> 16 & 255, v & 255) for v in values.tolist()]
+            names = ["#{:02x}{:02x}{:02x}".format(*part) for part in parts]
     if len(levels) > _MAX_CLASSES or (guess and _look_like_instances(coded)):
         raise ValueError(
             f"'masks' of '{folder}' hold {len(levels)} labels that look like instances: say "
@@ -241,7 +249,7 @@ def _classes(
         )
     if len(levels) < 2:
         raise ValueError(f"'masks' of '{folder}' must hold two classes (got {levels.tolist()})")
-    return coded
+    return coded, names
 
 
 def _look_like_instances(labels: list[np.ndarray[Any, Any]]) -> bool:

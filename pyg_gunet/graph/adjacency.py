@@ -140,9 +140,14 @@ class Adjacency(Graph):
 
     @torch.compiler.disable
     def propagate(self, x: Tensor) -> Tensor:
+        return apply_map(self._made(), x)
+
+    def _made(self) -> GCNPropagation:
+        """The propagation, made once."""
         if self._propagation is None:
-            self._propagation = lasting(GCNPropagation)(self.matrix, self.transpose, self.loop)
-        return apply_map(self._propagation, x)
+            make = lasting(GCNPropagation)
+            self._propagation = make(self.matrix, self.transpose, self.loop, self.lasts)
+        return self._propagation
 
     @torch.compiler.disable
     @lasting
@@ -226,7 +231,9 @@ class Adjacency(Graph):
 
     def to(self, *args: Any, **kwargs: Any) -> Adjacency:
         loop = None if self.loop is None else self.loop.to(*args, **kwargs)
-        return Adjacency(self.matrix.to(*args, **kwargs), loop, self.symmetric)
+        out = Adjacency(self.matrix.to(*args, **kwargs), loop, self.symmetric)
+        out.lasts = self.lasts
+        return out
 
     def __repr__(self) -> str:
         size = "dense" if isinstance(self.matrix, Tensor) else f"nnz={self.matrix.nnz}"

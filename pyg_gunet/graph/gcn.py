@@ -43,19 +43,24 @@ class GCNPropagation:
     \mathbf{D}^{-1/2}` of a level, a node's own self loop in place of the 2.
 
     Given is the level's :math:`\mathbf{B} = \mathbf{A} + \mathbf{I}`, as two-hop pooling has it.
-    Where it has few entries a node, its normalised values are stored beside it, on the same
-    indices; elsewhere the normalisation is two scalings of the features. The backward pass is the
-    transposed map and keeps nothing but the graph.
+    Where it `lasts` and has few entries a node, its normalised values are stored beside it, on the
+    same indices, which pays after some ten products; elsewhere the normalisation is two scalings of
+    the features. The backward pass is the transposed map and keeps nothing but the graph.
 
     Args:
         matrix (CSR or Tensor): :math:`\mathbf{B}`, rows = sources, sparse or dense.
         transpose (CSR or Tensor): Its transpose; the same object when symmetric.
         loop (Tensor, optional): Weight of each node's own self loop, NaN where it has none, [N].
             (default: None)
+        lasts (bool, optional): Whether many products follow. (default: False)
     """
 
     def __init__(
-        self, matrix: CSR | Tensor, transpose: CSR | Tensor, loop: Tensor | None = None
+        self,
+        matrix: CSR | Tensor,
+        transpose: CSR | Tensor,
+        loop: Tensor | None = None,
+        lasts: bool = False,
     ) -> None:
         sizes: CSR | Tensor
         if isinstance(transpose, Tensor):
@@ -72,7 +77,7 @@ class GCNPropagation:
         self.scaling: tuple[Tensor, Tensor] | None = None
         self.matrix: CSR | Tensor = matrix
         self.transpose: CSR | Tensor = transpose
-        most = SPARSE * root.size(0)
+        most = SPARSE * root.size(0) if lasts else -1
         if isinstance(matrix, Tensor) or isinstance(transpose, Tensor) or matrix.nnz > most:
             self.scaling = root.view(-1, 1), (extra * root * root).view(-1, 1)
             return

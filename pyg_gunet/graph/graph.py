@@ -49,9 +49,11 @@ class Graph(ABC):
 
     Attributes:
         num_nodes (int): Number of nodes, N.
+        lasts (bool): Whether many steps run on it, as on prepared levels.
     """
 
     num_nodes: int
+    lasts = False
 
     @abstractmethod
     def convolve(self, conv: Callable[..., Tensor], x: Tensor) -> Tensor:

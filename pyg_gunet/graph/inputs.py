@@ -87,6 +87,12 @@ def both_ways(edge_index: Tensor) -> Tensor:
     return torch.cat([edge_index, edge_index.flip(0)], dim=1)
 
 
+def unit_dtype() -> torch.dtype:
+    """Of ones that stand for weights: torch's default, but for one of half precision."""
+    default = torch.get_default_dtype()
+    return default if default == torch.float64 else torch.float32
+
+
 def near(edge_index: Tensor, edge_weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """``(source, target, size)`` of every edge and its reverse, float32 or float64, without self
     loops and edges of weight zero. Sizes are absolute weights over a power of two, none above 2:
@@ -94,7 +100,7 @@ def near(edge_index: Tensor, edge_weight: Tensor | None) -> tuple[Tensor, Tensor
     is zero."""
     source, target = both_ways(edge_index)
     if edge_weight is None:
-        weight = torch.ones(source.size(0), device=source.device)
+        weight = torch.ones(source.size(0), dtype=unit_dtype(), device=source.device)
     else:
         weight = edge_weight.abs()
         weight = weight if weight.dtype == torch.float64 else weight.float()

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch_geometric.utils import cumsum
 
 from pyg_gunet.graph.graph import moved
-from pyg_gunet.graph.inputs import near, refuse_tangent
+from pyg_gunet.graph.inputs import near, refuse_tangent, unit_dtype
 from pyg_gunet.graph.lasting import lasting
 from pyg_gunet.graph.sparse import csr
 from pyg_gunet.graph.sparse.csr import CSR
@@ -308,7 +308,7 @@ def contracted(
     inside = ((ends >= 0).all(dim=0) & (ends[0] != ends[1])).nonzero().view(-1)
     ends = ends[:, inside]
     key, place = (ends[0] * size + ends[1]).unique(return_inverse=True)
-    weight = torch.ones(inside.size(0), device=ends.device)
+    weight = torch.ones(inside.size(0), dtype=unit_dtype(), device=ends.device)
     weight = weight if edge_weight is None else edge_weight[inside]
     total = weight.new_zeros(key.size(0)).index_add(0, place, weight)
     if edge_attr is not None:

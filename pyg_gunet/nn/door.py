@@ -118,6 +118,7 @@ class Door(torch.nn.Module):
                     )
                 return graph
             for i, level in enumerate(iter(hierarchy.levels)):  # which grow meanwhile
+                level.graph.lasts = True
                 if i < self.depth:
                     x = torch.zeros(level.num_nodes, self.hidden_channels, device=edge_index.device)
                     _, below, perm, transfer = self.pool(i).down(x, level, self.transfers)

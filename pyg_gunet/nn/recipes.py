@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -156,6 +157,8 @@ class MixedGraphUNet(torch.nn.Module):
         else:
             own = {key: kwargs.pop(key) for key in ("act", "dropout") if key in kwargs}
             for name, value in kwargs.items():
+                if name not in inspect.signature(GraphUNet).parameters:
+                    raise TypeError(f"unexpected keyword argument {name!r} (got {value!r})")
                 if value is not None:
                     raise ValueError(
                         f"'{name}' goes with levels, a 'depth' of at least 1 (got {value!r} with "

@@ -18,7 +18,7 @@ from pyg_gunet.train import pictures
 from pyg_gunet.train.autoencode import SKIPS
 from pyg_gunet.train.data import MASKS
 from pyg_gunet.train.module import Figures, GraphModule
-from pyg_gunet.validate import check_choice, check_number
+from pyg_gunet.validate import check_choice, check_number, check_positive_int
 
 Skip = Literal["none", "sum", "cat"]
 CHOICES = {"accuracy": ("val_accuracy", "max"), "loss": ("val_loss", "min")}
@@ -36,7 +36,8 @@ class Classify(GraphModule):
         num_classes (int): The number of classes.
         net (str, optional): plain (:class:`GraphUNet`), mixed (:class:`MixedGraphUNet`) or official
             (:class:`OfficialGraphUNet`). (default: plain)
-        skip (str, optional): Skip connections of plain and mixed: none, sum, cat. (default: sum)
+        skip (str, optional): Skip connections of plain and mixed: none, sum, cat. (default: sum,
+            where there are levels)
         mix (int, optional): Steps along the edges that mixed averages over. (default: 4)
         channel_dropout (float, optional): Share of features that mixed leaves out of a step, the
             same at all nodes. (default: 0.0)
@@ -59,7 +60,7 @@ class Classify(GraphModule):
         num_classes: int,
         *,
         net: Literal["plain", "mixed", "official"] = "plain",
-        skip: Skip = "sum",
+        skip: Skip | None = None,
         mix: int = 4,
         channel_dropout: float = 0.0,
         act: str = "relu",
@@ -74,17 +75,25 @@ class Classify(GraphModule):
         check_choice(net, "net", ("plain", "mixed", "official"))
         check_choice(choose, "choose", tuple(CHOICES))
         self.monitor, self.mode = CHOICES[choose]
-        check_choice(skip, "skip", tuple(SKIPS))
+        check_choice(skip, "skip", (None, *SKIPS))
+        check_positive_int(mix, "mix", minimum=0)
         for name, value in (("input_dropout", input_dropout), ("edge_dropout", edge_dropout)):
             check_number(value, name, 0.0, 0.99)
         check_number(consistency, "consistency", 0.0)
         hidden, depth, ratios = self.shape
+        check_positive_int(depth, "depth", minimum=int(net != "mixed"))
+        levels = {"skip": skip, "pool_ratios": kwargs.get("pool_ratios")}
+        for name, word in levels.items():
+            if word is not None and not depth:
+                raise ValueError(f"'{name}' goes with a 'depth' of at least 1 (got {word!r})")
         size: Any = (in_channels, hidden, num_classes, depth, ratios)
         options: dict[str, Any] = {"act": act}
         kinds = {"official": OfficialGraphUNet, "mixed": MixedGraphUNet, "plain": GraphUNet}
         kind: Any = kinds[net]
+        if net == "official" and skip is not None:
+            raise ValueError(f"'skip' goes with net='plain' and 'mixed' (got {skip!r})")
         if net != "official" and depth:
-            options["sum_res"] = SKIPS[skip]
+            options["sum_res"] = SKIPS[skip or "sum"]
         if net == "mixed":
             options.update(steps=mix, channel_dropout=channel_dropout)
         elif channel_dropout:
@@ -251,7 +260,10 @@ class ClassifyGraphs(GraphModule):
             figures[f"{name}_accuracy"] = (found == target).double().mean().item()
         share = (target == y.bincount().argmax()).double().mean().item()
         figures["baselines"] = {"majority class": share}
-        return figures, [] if folder is None else [pictures.confusion(folder, target, found)]
+        if folder is None:
+            return figures, []
+        classes = getattr(data.graphs[0], "class_names", None)
+        return figures, [pictures.confusion(folder, target, found, classes)]
 
 
 def disagreement(probability: Tensor) -> Tensor:

@@ -106,7 +106,7 @@ def _axes(data: Any) -> int:
     if len(places) < 2 or first is None:
         return 0
     same = all(pos is not None and torch.equal(pos, first) for pos in places)
-    return int(first.size(1)) if same else 0
+    return modules.columns(first) if same else 0
 
 
 def defaults(name: str) -> Config:
@@ -163,18 +163,28 @@ def merged(*configs: Mapping[str, Any]) -> Config:
 
 def adapted(shipped: Config, model: Mapping[str, Any]) -> Config:
     """The package's settings under a user's for the network: a ratio per level does not outlive
-    another depth, and settings without levels do not outlive one of levels."""
-    asked = bool(LEVELS & set(model)) or model.get("net", "mixed") != "mixed"
+    another depth, settings without levels do not outlive one of levels, and a convolution or
+    quantiles do not outlive a word that they do not go with."""
+    given = {name for name, value in model.items() if value is not None}
+    if model.get("conv") == "none":
+        given -= {"conv"}
+    asked = bool(LEVELS & given) or model.get("net", "mixed") != "mixed"
     if shipped.get("model", {}).get("depth") == 0 and asked and model.get("depth") != 0:
         seen = {"normalize": shipped["model"]["normalize"]}  # what fits the features stays
         shipped = merged(defaults("classify_levels"), {"model": seen})
-    if model.get("select", "spread") != "spread" and "quantiles" in shipped.get("model", {}):
-        kept = {k: v for k, v in shipped["model"].items() if k != "quantiles"}  # spread's own
-        shipped = {**shipped, "model": kept}
-    ratios = shipped.get("model", {}).get("pool_ratios")
-    if "depth" not in model or "pool_ratios" in model or not isinstance(ratios, list):
-        return shipped
-    return merged(shipped, {"model": {"pool_ratios": ratios[0]}})
+    own = dict(shipped.get("model", {}))
+    if model.get("select", "spread") != "spread":
+        own.pop("quantiles", None)  # spread's own
+    if model.get("net") == "official":
+        own.pop("skip", None)  # it has its own
+    connect = None if "conv" in model else model.get("connect")
+    if connect == "walk":
+        own.pop("conv", None)  # walks are GCN propagation
+    elif connect in ("two_hop", "sampled") and "DirectionConv" in str(own.get("conv")):
+        own["conv"] = defaults("segment")["model"]["conv"]  # such edges have no direction
+    if "depth" in model and "pool_ratios" not in model and isinstance(own.get("pool_ratios"), list):
+        own["pool_ratios"] = own["pool_ratios"][0]
+    return {**shipped, "model": own}
 
 
 def check(config: Config) -> None:
@@ -193,7 +203,7 @@ def check(config: Config) -> None:
             raise ValueError(f"'{name}' must be at least {low} and an int{bits} (got {value!r})")
     cls = task_class(config["task"])
     if config["task"] in TASKS:
-        sizes = dict.fromkeys(GIVEN & parameters(cls), 2)
+        sizes = dict.fromkeys((GIVEN & parameters(cls)) - set(config["model"]), 2)
         with torch.device("meta"):
             cls(**sizes, **config["model"])
 

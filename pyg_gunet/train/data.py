@@ -103,7 +103,7 @@ class GraphData(LightningDataModule):
         pos, y = first.get("pos"), first.get("y")
         sizes = {
             "in_channels": int(first.num_node_features),
-            "pos_channels": 0 if pos is None else int(pos.size(1)),
+            "pos_channels": 0 if pos is None else columns(pos),
             "depth_channels": int("depth" in first),
         }
         if y is None:
@@ -338,9 +338,18 @@ class Images(Graphs):
 def slim(data: Data) -> Data:
     """Only the attributes that training, figures and pictures read."""
     out = Data(**{key: data[key] for key in _KEYS if data.get(key) is not None})
-    if "pos" in out and not out.pos.is_floating_point():
-        out.pos = out.pos.float()
+    x = out.get("x")
+    if isinstance(x, Tensor) and x.layout != torch.strided:
+        out.x = x.to_dense()
+    if "pos" in out:
+        pos = out.pos.view(-1, columns(out.pos))
+        out.pos = pos if pos.is_floating_point() else pos.float()
     return out
+
+
+def columns(pos: Tensor) -> int:
+    """How many coordinates a place has: of [N] one."""
+    return int(pos.size(1)) if pos.dim() > 1 else 1
 
 
 def draw_nodes(y: Tensor, seed: int, shares: Sequence[float]) -> Sequence[Tensor]:

@@ -60,6 +60,7 @@ class GraphModule(LightningModule):
 
     monitor, mode = "val_loss", "min"
     run_seed = 0
+    class_names: list[str] | None = None  # of the training data, in a run that was loaded
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class GraphModule(LightningModule):
         *,
         hidden_channels: int = 64,
         depth: int = 2,
-        pool_ratios: Ratios = 0.5,
+        pool_ratios: Ratios | None = None,
         select: Select | None = None,
         reduce: Reduce | None = None,
         connect: Connect | None = None,
@@ -97,13 +98,15 @@ class GraphModule(LightningModule):
         self.parts.update(conv=make_convs(conv), norm=None if norm == "none" else norm)
         if quantiles is not None:
             check_positive_int(quantiles, "quantiles")
+            if depth == 0:
+                raise ValueError(f"'quantiles' goes with a 'depth' of at least 1 (got {quantiles})")
             own = {k: v for k, v in words.items() if k != "lift"}
             if own.get("connect") == "walk":
                 own["connect"] = "induced"
             self.parts["pool"] = lambda c, ratio: GPool(c, ratio, quantiles=quantiles, **own)
-        self.shape = hidden_channels, depth, pool_ratios
-        self._ready: tuple[Tensor, Any] | None = None
-        self._seen: tuple[tuple[Tensor, ...], list[int], Tensor] | None = None
+        self.shape = hidden_channels, depth, 0.5 if pool_ratios is None else pool_ratios
+        self._ready: tuple[Tensor, torch.dtype, Any] | None = None
+        self._seen: tuple[tuple[Tensor, ...], list[Any], Tensor] | None = None
         self.mean: Tensor
         self.scale: Tensor
         self.register_buffer("mean", torch.zeros(in_channels))
@@ -160,24 +163,24 @@ class GraphModule(LightningModule):
 
     def scaled(self, data: Data) -> Tensor:
         """The features as the network sees them; of a graph that stands still (`whole`) made once,
-        until its features, or mean and scale, change."""
+        until its features, or mean and scale, or what was made, are written to (of which writing
+        through ``.data`` or NumPy tells nothing)."""
         of = data.x, self.mean, self.scale
         if "whole" not in data or any(part.requires_grad or part.is_inference() for part in of):
             return self._scale(data)
-        versions = [part._version for part in of]
         old, known, found = self._seen or ((), [], data.x)
+        versions = [self.normalize, *(part._version for part in (*of, found))]
         if known != versions or any(a is not b for a, b in zip(old, of)):
             with torch.inference_mode(False), torch.no_grad():
                 found = self._scale(data)
-            self._seen = of, versions, found
+            self._seen = of, [*versions[:-1], found._version], found
         return found
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_seen": None, "_ready": None}  # made anew in a copy
 
     def _scale(self, data: Data) -> Tensor:
-        x = self.features(data)
-        x = x if x.is_floating_point() else x.to(self.scale.dtype)
+        x = self.features(data).to(self.scale.dtype)
         return (x - self.mean) / self.scale if self.normalize == "center" else x
 
     def inputs(self, data: Data, net: Any) -> tuple[Any, Tensor | None, Tensor | None]:
@@ -186,10 +189,11 @@ class GraphModule(LightningModule):
         weight = data.get("edge_weight") if net.weighted else None
         if "whole" not in data:
             return data.edge_index, data.get("batch"), weight
-        if self._ready is None or self._ready[0] is not data.edge_index:
+        wide = torch.float64 if self.scale.dtype == torch.float64 else torch.float32
+        if self._ready is None or self._ready[0] is not data.edge_index or self._ready[1] != wide:
             ready = net.prepare(data.edge_index, weight, num_nodes=data.num_nodes)
-            self._ready = data.edge_index, ready
-        return self._ready[1], None, None
+            self._ready = data.edge_index, wide, ready.to(wide)
+        return self._ready[2], None, None
 
     # Training -------------------------------------------------------------------------------
 

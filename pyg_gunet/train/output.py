@@ -128,7 +128,10 @@ def predict(
         with write_aside(path) as file:
             np.savez_compressed(file, **arrays)
         return {key: value.shape for key, value in arrays.items()}
-    names = getattr(data.graphs[0], "class_names", None)
+    names = model.class_names
+    if names is not None and "probability" in arrays:  # of one name there are two classes
+        count = arrays["probability"].shape[1]
+        names = [*names, *map(str, range(len(names), count))]
     features = getattr(data.graphs[0], "feature_names", None)
     columns: Arrays = {key: arrays.pop(key) for key in ("graph", "node_id") if key in arrays}
     columns.setdefault("node_id", np.arange(len(columns["graph"])))

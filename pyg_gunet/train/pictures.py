@@ -78,8 +78,8 @@ def reconstruction(folder: Path, data: Data, x: Tensor, x_hat: Tensor) -> Path:
 def _seen_from(points: np.ndarray) -> np.ndarray:
     """Coordinates across, up and towards the eye: for scanned models the second axis points up, and
     the eye stands in front, a little to the side."""
-    if points.shape[1] == 2:
-        return np.column_stack([points, np.zeros(len(points))])
+    if points.shape[1] < 3:
+        return np.column_stack([points, np.zeros((len(points), 3 - points.shape[1]))])
     turn, tilt = np.deg2rad(-25), np.deg2rad(10)
     across = np.cos(turn) * points[:, 0] + np.sin(turn) * points[:, 2]
     depth = -np.sin(turn) * points[:, 0] + np.cos(turn) * points[:, 2]
@@ -195,7 +195,7 @@ def confusion(
         axes.text(j, i, f"{int(counts[i, j]):,}", ha="center", va="center", color=colour, size=8)
     axes.set(xlabel="predicted class", ylabel="true class")
     if classes <= 20:
-        labels = range(classes) if names is None else names
+        labels = range(classes) if names is None else names[:classes]
         axes.set_xticks(range(classes), labels, rotation=0 if names is None else 45)
         axes.set_yticks(range(classes), labels)
     figure.colorbar(drawn, label="share of the true class", shrink=0.8)

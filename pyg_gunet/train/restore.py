@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningModule, Trainer
 
+from pyg_gunet.data.names import align_names
 from pyg_gunet.files import check_path, first_line, read_torch
 from pyg_gunet.train import config as configs
 from pyg_gunet.train.config import Config
-from pyg_gunet.train.data import check_dataset
+from pyg_gunet.train.data import GraphData, check_dataset
 from pyg_gunet.train.folder import BEST
 from pyg_gunet.train.launch import PathLike, silence
 from pyg_gunet.train.module import GraphModule, check_trusted
@@ -54,6 +55,15 @@ def load_run(ckpt: PathLike, *, device: str = "cpu", **changes: Any) -> tuple[Li
     data.read()
     if other and name == "OneGraph" and not data.one_graph:
         return load_run(ckpt, device=device, **{**changes, "dataset": data.graphs})
+    names = _names(checkpoint)
+    if (
+        other
+        and isinstance(data, GraphData)
+        and any(f"{kind}_names" in data.graphs[0] for kind in names)
+    ):
+        graphs = list(data.graphs)  # of a file: such a set has no split of its own
+        align_names(graphs, names.get("class"), names.get("feature"))
+        data.graphs = graphs
     wanted = checkpoint["hyper_parameters"].get("in_channels")
     if wanted is not None and data.sizes["in_channels"] != wanted:
         raise ValueError(
@@ -78,7 +88,14 @@ def trained(checkpoint: dict[str, Any]) -> LightningModule:
         model = rebuilt(config, checkpoint)
     load_weights(model, checkpoint, "ckpt")
     model.run_seed = config.get("seed", 0)  # type: ignore[assignment]
+    model.class_names = _names(checkpoint).get("class")  # type: ignore[assignment]
     return model.eval()
+
+
+def _names(checkpoint: dict[str, Any]) -> dict[str, list[str]]:
+    """What the training data calls its classes and features."""
+    names = checkpoint["run"].get("names")
+    return names if isinstance(names, dict) else {}
 
 
 def rebuilt(config: Config, checkpoint: dict[str, Any]) -> LightningModule:

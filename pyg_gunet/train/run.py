@@ -198,7 +198,7 @@ def train(
         path = Path(out or "runs") if claimed is None else claimed.path
         if resume is not None and claimed is not None and not claimed.goes_on:
             inherit(resume, path)
-        history = History({"config": plain(config), "version": 1})
+        history = History({"config": plain(config), "version": 1, "names": names_of(data)})
         interrupt = Interrupt()
         monitor, mode = getattr(model, "monitor", "val_loss"), getattr(model, "mode", "min")
         best = Best(path, monitor, mode)
@@ -228,6 +228,8 @@ def train(
         )
         made: list[Path] = []
         model.eval().cpu()
+        if any(p.dtype in (torch.float16, torch.bfloat16) for p in model.parameters()):
+            model.float()  # as from a checkpoint
         with alone():  # the other processes are done
             if isinstance(model, GraphModule):
                 if model.settle(data):
@@ -324,6 +326,13 @@ def inherit(resume: Path, folder: Path) -> None:
         if source.is_file():
             with write_aside(folder / name) as file:
                 file.write(source.read_bytes())
+
+
+def names_of(data: Any) -> dict[str, list[str]]:
+    """What a data set calls its classes and features, where it has names for them."""
+    first = data.graphs[0] if isinstance(data, GraphData) else {}
+    found = {kind: first.get(f"{kind}_names") for kind in ("class", "feature")}
+    return {kind: [str(name) for name in names] for kind, names in found.items() if names}
 
 
 def plain(value: Any) -> Any:

@@ -127,7 +127,7 @@ class Segment(GraphModule):
         """What the network reads: features, with the place in the picture where asked for."""
         x = self.scaled(data)
         if self.positions:
-            x = torch.cat([x, place(data)], dim=1)
+            x = torch.cat([x, place(data).to(x.dtype)], dim=1)
         if self.directed or self.net.net.structural:
             batch = data.get("batch")
             return x, self._prepared(data, batch), None if self.net.net.structural else batch

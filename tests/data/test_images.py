@@ -333,3 +333,16 @@ def test_many_instances_are_found_out_in_spite_of_some_in_two_pieces(save):
         folder = save(mask, name)
     with pytest.raises(ValueError, match="look like instances"):
         read_images(folder)
+
+
+def test_grey_levels_and_colours_have_names(tmp_path):
+    colours = {"#000000": (0, 0, 0), "#ff8000": (255, 128, 0), "#00ff07": (0, 255, 7)}
+    for kind, values in (("grey", {"0": 0, "128": 128, "255": 255}), ("colour", colours)):
+        for part in ("images", "masks"):
+            (tmp_path / kind / part).mkdir(parents=True)
+        rows = [np.full((8, 4, *np.shape(value)), value, np.uint8) for value in values.values()]
+        Image.fromarray(np.concatenate(rows, axis=1)).save(tmp_path / kind / "masks" / "a.png")
+        Image.fromarray(np.zeros((8, 12), np.uint8)).save(tmp_path / kind / "images" / "a.png")
+        (tile,) = read_images(tmp_path / kind)
+        assert len(tile.class_names) == 3
+        assert [tile.class_names[int(tile.y[4 * i])] for i in range(3)] == list(values)

@@ -29,13 +29,13 @@ def reference(graph, dtype=torch.float64):
     return out.index_put((index[1], index[0]), weight, accumulate=True)
 
 
-def propagation(graph, dense=False, dtype=torch.float64) -> Callable[[Tensor], Tensor]:
+def propagation(graph, dense=False, dtype=torch.float64, lasts=False) -> Callable[[Tensor], Tensor]:
     level = Adjacency.from_edge_index(*graph, dtype)
     matrix, transpose = level.matrix, level.transpose
     if dense:
         matrix = graph.dense(dtype) + torch.eye(graph.num_nodes, dtype=dtype)
         transpose = matrix.t()
-    op = GCNPropagation(matrix, transpose, level.loop)
+    op = GCNPropagation(matrix, transpose, level.loop, lasts)
     return lambda x: apply_map(op, x)
 
 
@@ -46,13 +46,11 @@ def drawn_edges(graph):
 
 @settings(max_examples=60)
 @given(drawn=graphs(weights=("none", "positive")))
-@pytest.mark.parametrize(("dense", "most"), [(False, 32), (False, 0), (True, 32)])
-def test_against_gcn_norm(backend, dense, most, drawn):
+@pytest.mark.parametrize(("dense", "lasts"), [(False, True), (False, False), (True, True)])
+def test_against_gcn_norm(backend, dense, lasts, drawn):
     x = torch.randn(drawn.num_nodes, 3, dtype=torch.float64, requires_grad=True)
     expected = reference(drawn)
-    with pytest.MonkeyPatch.context() as patch:  # values stored, or features scaled
-        patch.setattr("pyg_gunet.graph.gcn.SPARSE", most)
-        out = propagation(drawn, dense)(x)
+    out = propagation(drawn, dense, lasts=lasts)(x)  # values stored, or features scaled
     torch.testing.assert_close(out, expected @ x)
     upstream = torch.randn_like(out)
     (grad,) = torch.autograd.grad(out, x, upstream)
@@ -71,6 +69,21 @@ def test_of_a_level_equals_a_convolution_of_pyg(directed):
     pooled = level.pool(torch.arange(0, 40, 3))
     out = conv.lin(pooled.propagate(x[::3]))
     torch.testing.assert_close(out, conv(x[::3], *pooled.edges()))
+
+
+def test_normalised_values_are_stored_where_they_last_and_entries_are_few():
+    graph = random_graph(40, 150, directed=True, dtype=torch.float64)
+    x = torch.randn(40, 3, dtype=torch.float64)
+    seen = []
+    for lasts in (False, True):
+        level = Adjacency.from_edge_index(*graph, torch.float64)
+        level.lasts = lasts
+        seen.append(level.to(torch.float64).propagate(x))
+        assert (level._made().scaling is None) == lasts
+    torch.testing.assert_close(*seen)
+    full = Adjacency.from_edge_index(*random_graph(99, 6_000, dtype=torch.float64), torch.float64)
+    full.lasts = True
+    assert full._made().scaling is not None  # more than SPARSE entries a node
 
 
 def test_parallel_self_loops_as_pyg_has_them():

@@ -329,6 +329,7 @@ def test_levels_made_once(name):
         (lambda: MixedGraphUNet(4, 6, 3, 2, mixed_dropout=1), ValueError, "'mixed_dropout'.*1"),
         (lambda: MixedGraphUNet(4, 6, 3, 2, stem=True), TypeError, "stem"),
         (lambda: MixedGraphUNet(4, 6, 3, 2, channel_dropout=1), ValueError, "'channel_dropout'.*1"),
+        (lambda: MixedGraphUNet(4, 6, 3, 0, foo=None), TypeError, "keyword argument .foo."),
         (lambda: MixedGraphUNet(4, 6, 3, -1), ValueError, "'depth' must be at least 0.*-1"),
         (lambda: MixedGraphUNet(4, 6, 3, 0, connect="walk"), ValueError, "'connect'.*'walk'"),
         (lambda: MixedGraphUNet(4, 6, 3, 0, dropout=1.0), ValueError, "'dropout'.*1.0"),

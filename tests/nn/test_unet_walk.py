@@ -197,6 +197,7 @@ def test_a_step_on_prepared_levels_builds_nothing(monkeypatch: pytest.MonkeyPatc
     x, edge_index = graph()
     model = GraphUNet(6, 8, 3, 2, pool=structural("contract"), lift="interpolate")
     levels = model.prepare(edge_index)
+    assert all(level.graph.lasts for level in levels.levels)
     model(x, levels).sum().backward()  # the first builds what all later ones share
 
     def build(*args: Any, **kwargs: Any) -> None:

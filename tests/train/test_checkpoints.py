@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pyg_gunet.data import load
-from pyg_gunet.train import AutoEncode, embed, evaluate, fit
+from pyg_gunet.train import AutoEncode, embed, evaluate, fit, load_run, predict
 from pyg_gunet.train.autoencode import kept_nodes
 from pyg_gunet.train.callbacks import Interrupt
 from tests.train.conftest import FILES, equal_weights, train, weights
@@ -214,3 +214,32 @@ def test_embed_numbers_graphs_and_nodes_over_batches(tmp_path, toy_graphs):
     assert graph["graph"].tolist() == list(range(20))
     first = latent["z"][latent["graph"] == 7].mean(0)
     np.testing.assert_allclose(graph["z"][7], first, rtol=1e-4, atol=1e-6)
+
+
+def test_classes_of_another_file_are_those_of_the_checkpoint(tmp_path):
+    nx = pytest.importorskip("networkx", reason="needs networkx")
+
+    def write(name, classes, key="mass", labelled=True):
+        graph = nx.cycle_graph(30)
+        for i in graph:
+            graph.nodes[i].update({"age": i % 2, key: float(ord(classes[i % len(classes)]))})
+            graph.nodes[i].update({"class": classes[i % len(classes)]} if labelled else {})
+        nx.write_graphml(graph, tmp_path / name)
+        return str(tmp_path / name)
+
+    run = train(tmp_path / "run", write("a.graphml", "abc"), "classify", epochs=60, depth=1)
+    other = write("b.graphml", "bc")
+    found = evaluate(run.folder, dataset=other)
+    module, data = load_run(run.folder, dataset=other)
+    assert data.graphs[0].y.tolist() == [1, 2] * 15
+    right = module.predict(data.graphs[0])["label"] == data.graphs[0].y
+    assert found["test_accuracy"] == pytest.approx(right.double().mean().item())
+    nameless = write("c.graphml", "bc", labelled=False)
+    shapes = predict(run.folder, tmp_path / "c.csv", dataset=nameless)
+    assert [*shapes][2:] == ["label", "probability_a", "probability_b", "probability_c"]
+    labels = [line.split(",")[2] for line in (tmp_path / "c.csv").read_text().splitlines()[1:]]
+    assert labels == ["abc"[i] for i in module.predict(data.graphs[0])["label"].tolist()]
+    with pytest.raises(ValueError, match="class names .*'a', 'b', 'c' .got 'd'"):
+        evaluate(run.folder, dataset=write("d.graphml", "bd"))
+    with pytest.raises(ValueError, match="feature names .*'age', 'mass' .got 'size'"):
+        predict(run.folder, tmp_path / "e.csv", dataset=write("e.graphml", "bc", key="size"))
