@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.integrate import trapezoid
 from scipy.sparse.linalg import splu
 from scipy.spatial import Delaunay, cKDTree
 from torch import Tensor
@@ -80,7 +81,7 @@ def triangulate(size: float, rng: np.random.Generator) -> tuple[np.ndarray, np.n
         return np.maximum(1 + wave, 0.35)
 
     angle = np.linspace(0, 2 * np.pi, 20_001)
-    scale = 1 / np.sqrt(np.trapezoid(radius(angle) ** 2 / 2, angle))
+    scale = 1 / np.sqrt(trapezoid(radius(angle) ** 2 / 2, angle))
     curve = scale * radius(angle)[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     along = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(curve, axis=0), axis=1))])
     h = np.sqrt(2 / np.sqrt(3) / size)  # side of the triangles of a lattice of `size` nodes
