@@ -14,8 +14,9 @@ from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from torch_geometric.data import Dataset
 
 from pyg_gunet.train import data as modules
-from pyg_gunet.train.autoencode import AutoEncode, MaskedAutoEncode
+from pyg_gunet.train.autoencode import AutoEncode
 from pyg_gunet.train.classify import Classify, ClassifyGraphs
+from pyg_gunet.train.masked import MaskedAutoEncode
 from pyg_gunet.train.module import find_class
 from pyg_gunet.train.regress import Regress
 from pyg_gunet.train.segment import Segment
@@ -36,6 +37,7 @@ GIVEN = {
 # Settings that ask for levels.
 LEVELS = {"depth", "pool_ratios", "skip", "quantiles", "conv"}
 LEVELS |= {"select", "reduce", "connect", "lift"}
+HIDING = {"mask", "replace", "gamma", "norm"}  # those of masked auto-encoding, without levels
 MANY = ("TU/", "LRGB/", "ogbg-", "ShapeNet", "digits")
 CONFIGS = Path(__file__).parents[1] / "configs"
 Config = dict[str, Any]
@@ -61,7 +63,7 @@ def kind_of(task: str, dataset: Any, data: Any = None) -> tuple[str, str]:
     the `data` that was read."""
     name = dataset if isinstance(dataset, str) else ""
     if name.startswith("images:"):
-        return "Images", "segment_images" if task == "segment" else task
+        return "Images", {"segment": "segment_images", "masked": "masked_graphs"}.get(task, task)
     if data is not None:
         many = not data.one_graph
     elif not isinstance(dataset, str):
@@ -164,6 +166,12 @@ def merged(*configs: Mapping[str, Any]) -> Config:
 def adapted(shipped: Config, model: Mapping[str, Any]) -> Config:
     """The package's settings under a user's for the network: a ratio per level does not outlive
     another depth, and settings without levels do not outlive one of levels."""
+    if hide := shipped.get("model", {}).get("hide"):  # masked auto-encoding
+        named = {n for n in (LEVELS | HIDING) & set(model) if (n, model[n]) != ("depth", 0)}
+        wanted = model.get("hide", "features" if named else hide)
+        if wanted != hide:
+            shipped = defaults("masked_features" if wanted == "features" else "masked")
+        return shipped
     asked = bool(LEVELS & set(model)) or model.get("net", "mixed") != "mixed"
     if shipped.get("model", {}).get("depth") == 0 and asked and model.get("depth") != 0:
         seen = {"normalize": shipped["model"]["normalize"]}  # what fits the features stays
