@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.nn import APPNP, global_mean_pool
@@ -24,6 +25,7 @@ from pyg_gunet.train.probe import probe
 from pyg_gunet.validate import check_choice
 
 HELD_OUT = 0.1  # the share of a graph's links that choose the epoch
+DECAYS = (5e-3, 5e-4)  # of the probe of what links teach
 WORDS = 0.1  # features of which a smaller share is not zero enter as a sparse matrix
 LEVELS = ("depth", "pool_ratios", "select", "reduce", "connect", "lift", "quantiles")
 NEUTRAL = {"depth": (0,), "pool_ratios": (0.5,), "conv": ("none",), "norm": ("none",)}
@@ -185,8 +187,8 @@ class MaskedAutoEncode(GraphModule):
     @torch.no_grad()
     def report(self, data: Any, folder: Path | None) -> tuple[Figures, list[Path]]:
         """The error on what is hidden and, where nodes have classes and a split, a linear probe of
-        the embeddings. The validation nodes choose: of links between a strong and a weak decay, of
-        features between the embeddings as they are and after ten steps of personalised PageRank."""
+        the embeddings, as they are and after ten steps of personalised PageRank, of links also
+        strongly and weakly decayed: the validation nodes choose."""
         torch.manual_seed(self.run_seed)
         graphs = data.test_dataloader()
         if self.hide == "links":
@@ -204,14 +206,14 @@ class MaskedAutoEncode(GraphModule):
             return figures, []
         parts = [graph.y, *(graph[mask] for mask in MASKS)]
         z, tried = self.embed(graph)["z"], []
-        if self.hide == "links":
-            for decay in (5e-3, 5e-5):
-                seen = probe(z, *parts, epochs=100, weight_decay=decay, seed=self.run_seed)
-                tried.append({**seen, "propagate": 0})
-        else:
-            for steps in (0, 10):
-                h = APPNP(steps, 0.1)(z, graph.edge_index)
+        for steps in (0, 10):
+            h = APPNP(steps, 0.1)(z, graph.edge_index)
+            if self.hide == "features":
                 tried.append({**probe(h / h.std(), *parts), "propagate": steps})
+                continue
+            for decay in DECAYS:
+                seen = probe(F.normalize(h), *parts, 100, weight_decay=decay, seed=self.run_seed)
+                tried.append({**seen, "propagate": steps})
         best = max(tried, key=lambda found: (found["val_accuracy"], -found["val_loss"]))
         names = ("test_accuracy", "val_accuracy", "propagate")  # of the probe
         figures.update({name: best[name] for name in names})

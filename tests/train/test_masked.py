@@ -35,7 +35,6 @@ def test_a_run_on_links_from_the_first_step_to_embeddings(tmp_path, make):
     assert figures["test_accuracy"] > 0.9 > figures["baselines"]["probe of the features"] / 2
     assert figures["link_auc"] > 0.7
     assert {"val_accuracy", "masked_loss", "propagate"} <= set(figures)
-    assert figures["settings"]["patience"] == 300
     again = evaluate(run.folder, dataset=make())
     for name in ("val_accuracy", "link_auc", "masked_loss"):
         assert again[name] == pytest.approx(figures[name], rel=1e-5)
