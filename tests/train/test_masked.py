@@ -55,7 +55,7 @@ def test_the_command_on_a_table_without_labels(tmp_path, capsys):
     table = tmp_path / "edges.csv"
     table.write_text("source,target\n" + "".join(f"n{a},n{b}\n" for a, b in edges))
     args = ["fit", "--task", "masked", "--dataset", str(table), "--accelerator", "cpu", "--quiet"]
-    args += ["--hidden-channels", "8"]
+    args += ["--hidden-channels", "8", "--schedule", "constant"]
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     assert cli.main([*args, "--epochs", "20", "--out", str(whole)]) == 0
     assert cli.main([*args, "--epochs", "10", "--out", str(halves)]) == 0
