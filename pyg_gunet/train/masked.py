@@ -72,9 +72,19 @@ class MaskedAutoEncode(GraphModule):
         **kwargs: Any,
     ) -> None:
         check_choice(hide, "hide", ("links", "features"))
-        of_features = {"mask": mask, "replace": replace, "gamma": gamma, "skip": skip}
-        of_links = {"num_layers": num_layers, "temperature": temperature, "max_links": max_links}
-        of_links |= {"decoder_channels": decoder_channels, "decoder_dropout": decoder_dropout}
+        of_features: dict[str, Any] = {
+            "mask": mask,
+            "replace": replace,
+            "gamma": gamma,
+            "skip": skip,
+        }
+        of_links: dict[str, Any] = {
+            "num_layers": num_layers,
+            "temperature": temperature,
+            "decoder_channels": decoder_channels,
+            "decoder_dropout": decoder_dropout,
+            "max_links": max_links,
+        }
         other = of_links
         if hide == "links":
             kwargs.setdefault("depth", 0)  # there are no levels
@@ -193,9 +203,8 @@ class MaskedAutoEncode(GraphModule):
         graphs = data.test_dataloader()
         if self.hide == "links":
             told = [[float(value) for value in self._told(graph)] for graph in graphs]
-            losses, aucs = zip(*told)
-            figures: Figures = {"masked_loss": sum(losses) / len(losses)}
-            figures |= {"link_auc": sum(aucs) / len(aucs), "baselines": {}}
+            loss, auc = (sum(values) / len(values) for values in zip(*told))
+            figures: Figures = {"masked_loss": loss, "link_auc": auc, "baselines": {}}
         else:
             losses = [float(self.terms(graph)["reconstruction"]) for graph in graphs]
             figures = {"masked_loss": sum(losses) / len(losses), "baselines": {}}
@@ -204,15 +213,15 @@ class MaskedAutoEncode(GraphModule):
         graph = next(iter(data.test_dataloader()))
         if any(key not in graph for key in ("y", *MASKS)) or graph.y.is_floating_point():
             return figures, []
-        parts = [graph.y, *(graph[mask] for mask in MASKS)]
-        z, tried = self.embed(graph)["z"], []
+        parts: Any = [graph.y, *(graph[mask] for mask in MASKS)]
+        z, tried, seed = self.embed(graph)["z"], [], self.run_seed
         for steps in (0, 10):
             h = APPNP(steps, 0.1)(z, graph.edge_index)
             if self.hide == "features":
                 tried.append({**probe(h / h.std(), *parts), "propagate": steps})
                 continue
             for decay in DECAYS:
-                seen = probe(F.normalize(h), *parts, 100, weight_decay=decay, seed=self.run_seed)
+                seen = probe(F.normalize(h), *parts, epochs=100, weight_decay=decay, seed=seed)
                 tried.append({**seen, "propagate": steps})
         best = max(tried, key=lambda found: (found["val_accuracy"], -found["val_loss"]))
         names = ("test_accuracy", "val_accuracy", "propagate")  # of the probe
