@@ -213,20 +213,21 @@ class MaskedAutoEncode(GraphModule):
         graph = next(iter(data.test_dataloader()))
         if any(key not in graph for key in ("y", *MASKS)) or graph.y.is_floating_point():
             return figures, []
-        parts: Any = [graph.y, *(graph[mask] for mask in MASKS)]
+        given: dict[str, Any] = {"y": graph.y}
+        given.update({mask.removesuffix("_mask"): graph[mask] for mask in MASKS})
         z, tried, seed = self.embed(graph)["z"], [], self.run_seed
         for steps in (0, 10):
             h = APPNP(steps, 0.1)(z, graph.edge_index)
             if self.hide == "features":
-                tried.append({**probe(h / h.std(), *parts), "propagate": steps})
+                tried.append({**probe(h / h.std(), **given), "propagate": steps})
                 continue
             for decay in DECAYS:
-                seen = probe(F.normalize(h), *parts, epochs=100, weight_decay=decay, seed=seed)
+                seen = probe(F.normalize(h), **given, epochs=100, weight_decay=decay, seed=seed)
                 tried.append({**seen, "propagate": steps})
         best = max(tried, key=lambda found: (found["val_accuracy"], -found["val_loss"]))
         names = ("test_accuracy", "val_accuracy", "propagate")  # of the probe
         figures.update({name: best[name] for name in names})
-        figures["baselines"] = {"probe of the features": probe(graph.x, *parts)["test_accuracy"]}
+        figures["baselines"] = {"probe of the features": probe(graph.x, **given)["test_accuracy"]}
         return figures, []
 
 
