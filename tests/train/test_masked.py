@@ -76,7 +76,7 @@ def test_the_command_on_a_table_without_labels(tmp_path, capsys):
 
 
 def test_what_is_held_out_is_seen_by_no_step():
-    model = MaskedAutoEncode(3, **{k: v for k, v in LINKS.items() if k != "epochs"})
+    model = MaskedAutoEncode(3, hide="links", hidden_channels=8, normalize="none")
     data = OneGraph(planted(), loader="random", batch_nodes=20)
     data.setup()
     model.learn_statistics(data.train_graphs())
