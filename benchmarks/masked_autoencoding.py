@@ -16,8 +16,8 @@ accuracy, ties by loss, end it), and the connectivity of `ours`.
 induced` before its first step, and `words` are the features themselves: what of the figure is due
 to training, and to the probe and PageRank alone.
 
-`links` hides links in place of features (Bandana, Zhao et al. 2024; `_masked_links.py`), by that
-paper's settings for the data set and its protocol: the step that tells held-out links best, no
+`links` hides links in place of features (`MaskedLinkEncoder`, after Bandana, Zhao et al. 2024), by
+that paper's settings for the data set and its protocol: the step that tells held-out links best, no
 label read, and a probe of 100 epochs, strongly decayed, of all layers side by side, of length 1.
 `plain GNN` are its graph convolutions alone, `ours` the same convolutions and weights with all but
 the first and last on a coarser level by restriction, contraction and prolongation.

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pyg_gunet.nn.autoencoder import GraphUNetAutoEncoder
     from pyg_gunet.nn.loss import BorderWeightedCrossEntropy, DiceLoss, FocalLoss
     from pyg_gunet.nn.masked import MaskedAutoEncoder
+    from pyg_gunet.nn.masked_links import MaskedLinkEncoder
     from pyg_gunet.nn.pool import GPool, PoolOutput
     from pyg_gunet.nn.readout import HierarchicalReadout
     from pyg_gunet.nn.recipes import MixedGraphUNet, OfficialGraphUNet
@@ -77,6 +78,7 @@ _HOME = {
     "KLCritic": "pyg_gunet.critic",
     "Level": "pyg_gunet.graph.level",
     "MaskedAutoEncoder": "pyg_gunet.nn.masked",
+    "MaskedLinkEncoder": "pyg_gunet.nn.masked_links",
     "MixedGraphUNet": "pyg_gunet.nn.recipes",
     "MutualInformationCritic": "pyg_gunet.critic",
     "OfficialGraphUNet": "pyg_gunet.nn.recipes",
@@ -127,6 +129,7 @@ __all__ = [
     "KLCritic",
     "Level",
     "MaskedAutoEncoder",
+    "MaskedLinkEncoder",
     "MixedGraphUNet",
     "MutualInformationCritic",
     "OfficialGraphUNet",

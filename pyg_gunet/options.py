@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 HERE = Path(__file__).parent
 TASKS = {
     "autoencode": ("autoencode", "AutoEncode"),
-    "masked": ("autoencode", "MaskedAutoEncode"),
+    "masked": ("masked", "MaskedAutoEncode"),
     "classify": ("classify", "Classify"),
     "classify_graphs": ("classify", "ClassifyGraphs"),
     "regress": ("regress", "Regress"),

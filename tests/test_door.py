@@ -13,6 +13,7 @@ from pyg_gunet import (
     GUnpool,
     HierarchicalReadout,
     MaskedAutoEncoder,
+    MaskedLinkEncoder,
     MixedGraphUNet,
     OfficialGraphUNet,
     SegmentationUNet,
@@ -44,6 +45,7 @@ MODELS = {
     "SegmentationUNet": lambda: SegmentationUNet(F, 4, 2, depth=2),
     "GraphUNetAutoEncoder": lambda: GraphUNetAutoEncoder(F, 4, depth=2),
     "MaskedAutoEncoder": lambda: MaskedAutoEncoder(GraphUNet(F, 4, 4, depth=2)),
+    "MaskedLinkEncoder": lambda: MaskedLinkEncoder(F, 4),
     "VariationalAutoEncoder": lambda: VariationalAutoEncoder(GraphUNetAutoEncoder(F, 4, depth=2)),
 }
 

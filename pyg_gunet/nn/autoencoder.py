@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.nn import MLP, InnerProductDecoder, Linear, global_mean_pool
-from torch_geometric.utils import batched_negative_sampling
 
+from pyg_gunet.functional.non_edges import non_edges
 from pyg_gunet.graph.edges import Edges
 from pyg_gunet.graph.graph import Graph
 from pyg_gunet.graph.level import Hierarchy, Level
@@ -306,13 +306,7 @@ class GraphUNetAutoEncoder(Calibrated):
             check_batch(batch, h.size(0), values)
             check_edge_index(pos_edge_index, h.size(0), values, name="pos_edge_index")
             if neg_edge_index is None:
-                if batch is None:
-                    batch = torch.zeros(h.size(0), dtype=torch.long, device=h.device)
-                neg_edge_index = pos_edge_index
-                if pos_edge_index.numel():
-                    # Which splits edges by their numbers: a graph's must lie side by side.
-                    order = batch[pos_edge_index[0]].argsort(stable=True)
-                    neg_edge_index = batched_negative_sampling(pos_edge_index[:, order], batch)
+                neg_edge_index = non_edges(pos_edge_index, h.size(0), batch)
             else:
                 check_edge_index(neg_edge_index, h.size(0), values, name="neg_edge_index")
         loss = h.new_zeros(())

@@ -221,16 +221,26 @@ class MixedGraphUNet(torch.nn.Module):
 
 
 class Entering(Linear):
-    """A linear map that leaves out whole input channels in training: columns of the weight, which
-    are fewer than entries of the features."""
+    """A linear map of features, dense or a sparse CSR matrix, that in training leaves out some of
+    their entries, or whole input channels: columns of the weight, which are fewer."""
 
-    channel_dropout = 0.0
+    channel_dropout = dropout = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight
         if self.training and self.channel_dropout:
             weight = F.dropout(weight.new_ones(weight.size(1)), self.channel_dropout) * weight
-        return F.linear(x, weight)
+        if x.layout is torch.strided:
+            return F.linear(F.dropout(x, self.dropout, self.training), weight)
+        entries = F.dropout(x.values(), self.dropout, self.training)
+        return F.embedding_bag(
+            x.col_indices(),
+            weight.t(),
+            x.crow_indices(),
+            mode="sum",
+            per_sample_weights=entries,
+            include_last_offset=True,
+        )
 
 
 class NoLevels(Door):

@@ -1,9 +1,10 @@
 """Training on Lightning: tasks, :func:`fit`, :func:`evaluate`, :func:`predict`, :func:`embed`."""
 
-from pyg_gunet.train.autoencode import AutoEncode, MaskedAutoEncode
+from pyg_gunet.train.autoencode import AutoEncode
 from pyg_gunet.train.classify import Classify, ClassifyGraphs
 from pyg_gunet.train.config import TASKS
 from pyg_gunet.train.data import GraphData, Graphs, Images, OneGraph
+from pyg_gunet.train.masked import MaskedAutoEncode
 from pyg_gunet.train.module import GraphModule
 from pyg_gunet.train.output import embed, predict
 from pyg_gunet.train.regress import Regress

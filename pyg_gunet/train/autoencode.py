@@ -1,4 +1,4 @@
-"""Auto-encoding: node features through a small latent and back, or hidden ones predicted."""
+"""Auto-encoding: node features through a small latent and back."""
 
 from __future__ import annotations
 
@@ -11,18 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
-from torch_geometric.nn import APPNP, global_mean_pool
 
 from pyg_gunet.critic.terms import InfoMaxTerm, PriorTerm, held_out_rows
 from pyg_gunet.graph.level import Hierarchy
 from pyg_gunet.nn.autoencoder import GraphUNetAutoEncoder
-from pyg_gunet.nn.masked import MaskedAutoEncoder
-from pyg_gunet.nn.unet import GraphUNet
 from pyg_gunet.train import pictures
 from pyg_gunet.train.baselines import interpolation_mse, mean_mse, pca_mse
-from pyg_gunet.train.data import MASKS
 from pyg_gunet.train.module import Figures, GraphModule
-from pyg_gunet.train.probe import probe
 from pyg_gunet.validate import check_number
 
 COUNTING = (
@@ -139,7 +134,7 @@ class AutoEncode(GraphModule):
         Beside `z` go the graph of every row (`graph`) and, for ``'latent'``, its node in the input
         (`node`).
         """
-        batch = _batch_of(data)
+        batch = batch_of(data)
         if level == "latent":
             z, hierarchy = self.encode(data)
             node = kept_nodes(hierarchy, hierarchy.depth)
@@ -150,7 +145,7 @@ class AutoEncode(GraphModule):
 
     def predict(self, data: Data) -> dict[str, Tensor]:
         """The reconstruction of every node."""
-        return {"x_hat": self(data)[0], "graph": _batch_of(data)}
+        return {"x_hat": self(data)[0], "graph": batch_of(data)}
 
     @torch.no_grad()
     def report(self, data: Any, folder: Path | None) -> tuple[Figures, list[Path]]:
@@ -197,78 +192,6 @@ class AutoEncode(GraphModule):
         return self._draw(folder, graph, x_hat, hierarchy)
 
 
-class MaskedAutoEncode(GraphModule):
-    r"""A :class:`MaskedAutoEncoder` around a :class:`GraphUNet`: the features of some nodes are
-    hidden and predicted. In the end a linear probe reads classes off the embeddings.
-
-    Args:
-        mask (float, optional): Share of nodes whose features are hidden. (default: 0.5)
-        replace (float, optional): Share of these that get another node's features. (default: 0.05)
-        gamma (float, optional): Exponent of the scaled cosine error. (default: 2.0)
-        skip (str, optional): Skip connections: none, sum, cat. (default: sum)
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        *,
-        mask: float = 0.5,
-        replace: float = 0.05,
-        gamma: float = 2.0,
-        skip: str = "sum",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(in_channels, **kwargs)
-        hidden, depth, ratios = self.shape
-        net = GraphUNet(in_channels, hidden, hidden, depth, ratios, SKIPS[skip], **self.parts)
-        self.net = MaskedAutoEncoder(net, mask, replace, gamma, self.parts["conv"])
-
-    def terms(self, data: Data) -> dict[str, Tensor]:
-        x = self.scaled(data)
-        x_hat, hidden = self.net(x, *self.inputs(data, self.net.model))
-        return {"reconstruction": self.net.loss(x_hat, x, hidden)}
-
-    def embed(self, data: Data, level: str = "nodes") -> dict[str, Tensor]:
-        """Embeddings `z` of nodes, or their means over graphs."""
-        batch = _batch_of(data)
-        z = self.net.embed(self.scaled(data), *self.inputs(data, self.net.model))
-        if level == "nodes":
-            return {"z": z, "graph": batch}
-        if level == "latent":
-            raise ValueError("'level' must be nodes or graph for masked auto-encoding")
-        z = global_mean_pool(z, batch)
-        return {"z": z, "graph": torch.arange(z.size(0))}
-
-    @torch.no_grad()
-    def report(self, data: Any, folder: Path | None) -> tuple[Figures, list[Path]]:
-        """The error on hidden features and, where nodes have classes and a split, a linear probe of
-        the embeddings, as they are and after ten steps of personalised PageRank: the validation
-        nodes choose between the two."""
-        torch.manual_seed(self.run_seed)
-        losses = [float(self.terms(graph)["reconstruction"]) for graph in data.test_dataloader()]
-        figures: Figures = {"masked_loss": sum(losses) / len(losses), "baselines": {}}
-        if not data.one_graph:
-            return figures, []
-        graph = next(iter(data.test_dataloader()))
-        if any(key not in graph for key in ("y", *MASKS)) or graph.y.is_floating_point():
-            return figures, []
-        masks = [graph[mask] for mask in MASKS]
-        z = self.embed(graph)["z"]
-        tried = {}
-        for steps in (0, 10):
-            h = APPNP(steps, 0.1)(z, graph.edge_index)
-            tried[steps] = probe(h / h.std(), graph.y, *masks)
-        best = max(tried, key=lambda k: (tried[k]["val_accuracy"], -tried[k]["val_loss"]))
-        figures.update(
-            test_accuracy=tried[best]["test_accuracy"],  # of the probe
-            val_accuracy=tried[best]["val_accuracy"],
-            propagate=best,
-        )
-        plain = probe(graph.x, graph.y, *masks)["test_accuracy"]
-        figures["baselines"] = {"probe of the features": plain}
-        return figures, []
-
-
 SKIPS: dict[str, bool | None] = {"none": None, "sum": True, "cat": False}
 
 
@@ -280,6 +203,7 @@ def kept_nodes(hierarchy: Hierarchy, level: int) -> Tensor:
     return node
 
 
-def _batch_of(data: Data) -> Tensor:
+def batch_of(data: Data) -> Tensor:
+    """The graph of every node, [N]."""
     batch = data.get("batch")
     return torch.zeros(data.num_nodes, dtype=torch.long) if batch is None else batch

@@ -14,8 +14,9 @@ from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from torch_geometric.data import Dataset
 
 from pyg_gunet.train import data as modules
-from pyg_gunet.train.autoencode import AutoEncode, MaskedAutoEncode
+from pyg_gunet.train.autoencode import AutoEncode
 from pyg_gunet.train.classify import Classify, ClassifyGraphs
+from pyg_gunet.train.masked import MaskedAutoEncode
 from pyg_gunet.train.module import find_class
 from pyg_gunet.train.regress import Regress
 from pyg_gunet.train.segment import Segment
@@ -36,6 +37,7 @@ GIVEN = {
 # Settings that ask for levels.
 LEVELS = {"depth", "pool_ratios", "skip", "quantiles", "conv"}
 LEVELS |= {"select", "reduce", "connect", "lift"}
+HIDING = {"mask", "replace", "gamma", "norm"}  # those of masked auto-encoding, without levels
 MANY = ("TU/", "LRGB/", "ogbg-", "ShapeNet", "digits")
 CONFIGS = Path(__file__).parents[1] / "configs"
 Config = dict[str, Any]
@@ -61,7 +63,7 @@ def kind_of(task: str, dataset: Any, data: Any = None) -> tuple[str, str]:
     the `data` that was read."""
     name = dataset if isinstance(dataset, str) else ""
     if name.startswith("images:"):
-        return "Images", "segment_images" if task == "segment" else task
+        return "Images", {"segment": "segment_images", "masked": "masked_graphs"}.get(task, task)
     if data is not None:
         many = not data.one_graph
     elif not isinstance(dataset, str):
@@ -168,11 +170,17 @@ def adapted(shipped: Config, model: Mapping[str, Any]) -> Config:
     given = {name for name, value in model.items() if value is not None}
     if model.get("conv") == "none":
         given -= {"conv"}
+    shipped = merged(shipped)
+    if hide := shipped["model"].get("hide"):  # masked auto-encoding
+        named = (LEVELS | HIDING) & given - ({"depth"} if model.get("depth") == 0 else set())
+        wanted = model.get("hide", "features" if named else hide)
+        if wanted != hide:
+            shipped = defaults("masked_features" if wanted == "features" else "masked")
     asked = bool(LEVELS & given) or model.get("net", "mixed") != "mixed"
-    if shipped.get("model", {}).get("depth") == 0 and asked and model.get("depth") != 0:
+    if hide is None and shipped["model"].get("depth") == 0 and asked and model.get("depth") != 0:
         seen = {"normalize": shipped["model"]["normalize"]}  # what fits the features stays
         shipped = merged(defaults("classify_levels"), {"model": seen})
-    own = dict(shipped.get("model", {}))
+    own = dict(shipped["model"])
     if model.get("select", "spread") != "spread":
         own.pop("quantiles", None)  # spread's own
     if model.get("net") == "official":

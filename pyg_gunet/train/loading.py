@@ -180,7 +180,7 @@ def part_loader(
 
 
 def subgraph(data: Data, nodes: Tensor) -> Data:
-    """The graph between `nodes` [n], in their order: node j is ``nodes[j]``."""
+    """The graph between `nodes` [n], in their order: node j is ``nodes[j]``; tensors alone."""
     num_nodes = int(data.num_nodes or 0)
     edges = [key for key in data.edge_attrs() if key != "edge_index"]
     number = torch.arange(data.num_edges)
@@ -190,7 +190,7 @@ def subgraph(data: Data, nodes: Tensor) -> Data:
     for key, value in data.to_dict().items():
         if key in edges:
             out[key] = value[kept]
-        elif data.is_node_attr(key):
+        elif isinstance(value, Tensor) and data.is_node_attr(key):  # no lists of names
             out[key] = value[nodes]
     return out
 

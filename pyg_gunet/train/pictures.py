@@ -39,7 +39,7 @@ def _saved(figure: Any, folder: Path, name: str) -> Path:
 def curve(folder: Path, history: list[dict[str, float]], best_epoch: int | None) -> Path:
     """Losses over epochs and, on axes of their own, scores between 0 and 1."""
     keys = sorted({key for row in history for key in row} - {"epoch"})
-    scores = [key for key in keys if key.endswith(("accuracy", "iou"))]
+    scores = [key for key in keys if key.endswith(("accuracy", "iou", "auc"))]
     panels = [("loss", [key for key in keys if key not in scores])]
     panels += [("score (share of 1)", scores)] if scores else []
     figure = _figure(7, 3.2 * len(panels) + 0.4)

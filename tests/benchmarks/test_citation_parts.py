@@ -97,29 +97,23 @@ def test_dropout_by_bits_is_dropout(p):
     assert not torch.equal(out, entry_dropout(x, p))
 
 
-def test_links_get_shares_by_target_and_the_coarse_encoder_has_the_same_weights():
-    from _masked_links import Encoder, Settings
+def test_the_coarse_encoder_of_links_has_the_same_weights():
+    from _masked_links import Settings, make
 
     data = words()
     settings = Settings(width=8, layers=3, dropout=0.0)
-    flat, ours = (Encoder(data, settings, levels) for levels in (False, True))
-    share = flat.bandwidth(data.edge_index, 60)
-    total = torch.zeros(60).index_add(0, data.edge_index[1], share)
-    torch.testing.assert_close(total[total > 0], torch.ones(int((total > 0).sum())))
+    flat, ours = (make(150, settings, levels).eval() for levels in (False, True))
     assert ours.coarse == [False, True, False]
-    named = dict(ours.named_parameters())
-    own = [name for name in named if not name.startswith("net.")]
-    assert sorted(own) == sorted(name for name, _ in flat.named_parameters())
-    for model in (flat, ours):
-        z = model.embed(data.edge_index, 60)
-        assert z.shape == (60, 24)
-        torch.testing.assert_close(z.norm(dim=1), torch.ones(60))
+    own = [name for name, _ in ours.named_parameters() if not name.startswith("net.")]
+    assert own == [name for name, _ in flat.named_parameters()]
     # The middle layer of ours by hand: restriction, a convolution of the coarse level, prolongation
-    hierarchy = ours.prepare(data.edge_index, 60)
-    (first, middle, _), _ = ours(hierarchy, data.edge_index)
+    first, middle, last = ours(data.x, data.edge_index)[0]
+    hierarchy = ours.net.prepare(data.edge_index, num_nodes=60)
     transfer, (edges, weight) = hierarchy.transfers[0], hierarchy.levels[1].edges()
     x = ours.norms[1](ours.convs[1](transfer.restrict(first), edges, weight))
     torch.testing.assert_close(middle, transfer.prolong(F.elu(x)))
+    x = ours.norms[2](ours.convs[2](first + middle, data.edge_index))
+    torch.testing.assert_close(last, F.elu(x))
 
 
 def test_a_seed_repeats_a_run_on_links():

@@ -13,6 +13,7 @@ from pyg_gunet import (
     GraphUNetAutoEncoder,
     HierarchicalReadout,
     MaskedAutoEncoder,
+    MaskedLinkEncoder,
     MixedGraphUNet,
     OfficialGraphUNet,
     VariationalAutoEncoder,
@@ -72,7 +73,7 @@ def recipe_calls(unet: dict[str, Any], weighted: dict[str, Any]) -> list[Call]:
 def coder_calls(unet: dict[str, Any], weighted: dict[str, Any]) -> list[Call]:
     """Auto-encoders."""
     coder = GraphUNetAutoEncoder(F, 4, depth=2)
-    masked = MaskedAutoEncoder(GraphUNet(F, 4, 4, 2))
+    masked, links = MaskedAutoEncoder(GraphUNet(F, 4, 4, 2)), MaskedLinkEncoder(F, 4)
     variational = VariationalAutoEncoder(GraphUNetAutoEncoder(F, 4, depth=2), "graph")
     wrapped = anything(3, "net", [], torch.nn.Linear(1, 1), GraphUNetAutoEncoder)
     pair = {
@@ -143,6 +144,21 @@ def coder_calls(unet: dict[str, Any], weighted: dict[str, Any]) -> list[Call]:
             {**pair, "hidden": (BATCH == 0, tensors(dtypes="bool", optional=True))},
             parts=("mask",),
         ),
+        Call(
+            "MaskedLinkEncoder",
+            lambda: MaskedLinkEncoder,
+            {
+                "in_channels": (F, ints(1)),
+                "hidden_channels": (4, ints(1)),
+                "num_layers": (2, ints(1)),
+                "dropout": (0.5, numbers(0.0, 0.999999)),
+                "temperature": (0.9, numbers(1e-3)),
+                "decoder_channels": (4, ints(1, optional=True)),
+                "max_links": (3, ints(1, optional=True)),
+            },
+        ),
+        Call("MaskedLinkEncoder.forward", once(links), weighted),
+        Call("MaskedLinkEncoder.embed", once(links, "embed"), weighted),
         Call(
             "VariationalAutoEncoder",
             lambda: VariationalAutoEncoder,

@@ -22,6 +22,7 @@ from pyg_gunet import (
     GraphUNet,
     GraphUNetAutoEncoder,
     MaskedAutoEncoder,
+    MaskedLinkEncoder,
 )
 from tests.pyg.test_habits import CONNECT, EDGES, X, unet
 
@@ -248,3 +249,9 @@ def test_masked_models_have_no_unused_parameters(inner):
     model.loss(x_hat, X, hidden).backward()
     for name, parameter in model.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, name
+
+
+def test_masked_links_have_no_unused_parameters():
+    model = MaskedLinkEncoder(4, 8)
+    model.loss(*model(X, EDGES), EDGES).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
