@@ -14,7 +14,7 @@ from pyg_gunet.graph.sparse.product import multiply
 
 # Of the free nodes, this share at a time is told apart by the pairs of them that are near each
 # other: the fewer, the more of the others fall to those taken before anything is known of them.
-SHARE = 24
+SHARE = 40
 LEAST = 2048  # nodes at a time
 # Pairs are found along walks, at most so many per edge and step: around hubs there are too many.
 WALKS = 8
@@ -170,7 +170,10 @@ class Scans:
         seen = torch.zeros(self.size, dtype=torch.bool, device=node.device)
         seen.index_fill_(0, node, True)
         for hop in range(radius):
-            near = _out(self.end, self.length, self.matrix.indices, node)
+            if self.table is None:
+                near = _out(self.end, self.length, self.matrix.indices, node)
+            else:
+                near = self.table.index_select(1, node).view(-1)
             near = near.masked_select(~seen.index_select(0, near)).long()
             seen.index_fill_(0, near, True)
             if hop + 1 < radius:
@@ -189,7 +192,8 @@ class Scans:
     def _walk(self, left: CSR | None, right: CSR) -> CSR | None:
         if left is None:
             return None
-        walks = int(right.indptr.diff().index_select(0, left.indices).sum())
+        length = self.length + 1 if right is self.loops else right.indptr.diff()
+        walks = int(length.index_select(0, left.indices).sum())
         if walks > max(WALKS * self.loops.nnz, LEAST_WALKS):
             return None
         return multiply(left, right, walks, positive=True)
