@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from pyg_gunet.graph.inputs import both_ways
+from pyg_gunet.functional.greedy import Scans, inverse
 from pyg_gunet.graph.lasting import lasting
 from pyg_gunet.graph.sparse import csr
+from pyg_gunet.graph.sparse.csr import CSR
 from pyg_gunet.validate import (
     check_batch,
     check_edge_index,
@@ -111,81 +115,106 @@ def spread(
         with torch.no_grad():
             score = score.detach()
             graph = torch.zeros_like(score, dtype=torch.long) if batch is None else batch.long()
-            if values and bool((graph[edge_index[0]] != graph[edge_index[1]]).any()):
-                where = int((graph[edge_index[0]] != graph[edge_index[1]]).nonzero()[0])
+            apart = graph[edge_index[0]] != graph[edge_index[1]] if batch is not None else None
+            if values and apart is not None and bool(apart.any()):
+                where = int(apart.nonzero()[0])
                 pair = edge_index[:, where].tolist()
                 raise ValueError(f"'edge_index' must not join two graphs of 'batch' (got {pair})")
             k = _counts(k, graph, score.numel(), values)
-            order = torch.sort(score, descending=True, stable=True).indices
-            order = order[torch.sort(graph[order], stable=True).indices]
-            edges = lasting(_unique)(both_ways(edge_index), score.numel())
-            scan = _Scan(order, graph, k, edges, quantiles)
-            kept = scan.run()
-            if quantiles == 1:  # scores come into nothing, the order of the result included
-                order = _inverse(scan.place)
-            return order[kept[order]]
+            return lasting(_select)(score, edge_index, k, graph, quantiles)
+
+
+def _select(
+    score: Tensor, edge_index: Tensor, k: Tensor, graph: Tensor, quantiles: int | None
+) -> Tensor:
+    order = torch.sort(score, descending=True, stable=True).indices
+    if k.numel() > 1:
+        order = order[torch.sort(graph[order], stable=True).indices]
+    scan = _Scan(order, graph, k, _neighbours(edge_index, score.numel()), quantiles)
+    kept = scan.run()
+    if quantiles == 1:  # scores come into nothing, the order of the result included
+        order = scan.scans.order
+    return order.masked_select(kept.index_select(0, order))
 
 
 class _Scan:
     """The state of one call: `left` counts what each graph may still keep."""
 
     def __init__(
-        self, order: Tensor, graph: Tensor, k: Tensor, edges: Tensor, quantiles: int | None
+        self, order: Tensor, graph: Tensor, k: Tensor, matrix: CSR, quantiles: int | None
     ) -> None:
-        self.graph, self.left, self.edges = graph, k.clone(), edges
+        self.graph, self.left = graph, k.clone()
         self.kept = torch.zeros_like(graph, dtype=torch.bool)
-        place = _inverse(order)  # 0, 1, ... from graph to graph, and in each from the best down
-        self.best = _best_of_component(place, order, edges)
+        self.order = order
+        place = inverse(order)  # 0, 1, ... from graph to graph, and in each from the best down
+        self.best = _best_of_component(place, order, matrix)
         size = self.count(torch.ones_like(self.kept))
-        rank, size = place - (size.cumsum(0) - size)[graph], size[graph]
+        rank, size = place - self.of(size.cumsum(0) - size), self.of(size)
         if quantiles is None:
             scan = _by_score(rank, size, self.best, graph)
         else:
-            scan = _by_surroundings(rank, size, graph, edges, quantiles)
-        self.place, self.by_score = _inverse(scan), place
+            scan = _by_surroundings(rank, size, graph, matrix, quantiles)
+        self.scans = Scans(matrix, inverse(scan))
 
     def run(self) -> Tensor:
-        none = torch.zeros_like(self.kept)
         # With more components than nodes to keep, the best of them fill the graph's share.
         poor = self.count(self.best) > self.left
-        self.add(self.best & poor[self.graph], self.by_score)
+        self.add(self.best & self.of(poor), self.order)
 
-        alive = (self.left > 0)[self.graph]
+        alive = self.of(self.left > 0)
         alive, first = self.merge(alive)
         radius = torch.ones_like(self.left)
         found, fits = first, self.count(first) <= self.left
-        self.add(found & fits[self.graph])
+        self.add(found & self.of(fits))
         widest = 1
+
         while not bool(fits.all()):
             widest += 1
-            free = alive & ~fits[self.graph]
-            found = _independent(self.place, none, free, self.within(free), widest)
+            found = self.scans.independent(
+                None, alive & ~self.of(fits), widest, self.too_many(fits)
+            )
             now = (self.count(found) <= self.left) & ~fits
-            self.add(found & now[self.graph])
-            radius[now] = widest
-            fits |= now
+            if bool(now.any()):
+                self.add(found & self.of(now))
+                radius[now] = widest
+                fits |= now
 
         for r in range(widest - 1, 0, -1):
-            free = alive & ((radius > r) & (self.left > 0))[self.graph]
-            self.add(_independent(self.place, self.kept & alive, free, self.within(free), r))
+            free = alive & self.of((radius > r) & (self.left > 0))
+            if bool(free.any()):
+                self.add(self.scans.independent(self.kept & alive, free, r))
         fold, step = 2, 1
         while bool((self.left > 0).any()):
-            free = alive & (self.left > 0)[self.graph]
-            self.add(_covered(self.place, self.kept, free, self.within(free), fold))
+            free = alive & self.of(self.left > 0)
+            self.add(self.scans.covered(self.kept, free, fold))
             fold, step = fold + step, fold // 2
         return self.kept
 
+    def of(self, value: Tensor) -> Tensor:
+        """Of every node its graph's value."""
+        if value.numel() == 1:
+            return value.expand(self.graph.numel())
+        return value.index_select(0, self.graph)
+
     def count(self, mask: Tensor) -> Tensor:
+        if self.left.numel() == 1:
+            return mask.sum().view(1)
         return torch.zeros_like(self.left).scatter_add_(0, self.graph, mask.long())
 
-    def within(self, mask: Tensor) -> Tensor:
-        """The edges of the graphs that `mask` marks nodes of."""
-        return _filter(self.edges, self.count(mask)[self.graph] > 0)
+    def too_many(self, fits: Tensor) -> Callable[[Tensor], bool]:
+        """Tells, of nodes found a few at a time, when they are too many in all other graphs."""
+        size = torch.zeros_like(self.left)
 
-    def add(self, mask: Tensor, place: Tensor | None = None) -> None:
+        def tell(new: Tensor) -> bool:
+            size.add_(torch.bincount(self.graph[new], minlength=size.numel()))
+            return bool(((size > self.left) | fits).all())
+
+        return tell
+
+    def add(self, mask: Tensor, order: Tensor | None = None) -> None:
         """Keeps the first of these nodes, as many as every graph has left."""
-        node = mask.nonzero().view(-1)
-        node = node[torch.sort((self.place if place is None else place)[node]).indices]
+        order = self.scans.order if order is None else order
+        node = order.masked_select(mask.index_select(0, order))
         graph, size = self.graph[node], self.count(mask)
         nth = torch.arange(node.numel(), device=node.device) - (size.cumsum(0) - size)[graph]
         self.kept[node[nth < self.left[graph]]] = True
@@ -193,18 +222,20 @@ class _Scan:
 
     def merge(self, alive: Tensor) -> tuple[Tensor, Tensor]:
         """Merges neighbourhoods until no graph's independent set is far above its share."""
-        none = torch.zeros_like(self.kept)
         while True:
-            first = _covered(self.place, none, alive, self.within(alive), 1)
-            crowded = (self.count(first) > CROWDED * self.left)[self.graph] & alive
+            scans = self.scans
+            first = scans.covered(None, alive, 1)
+            crowded = self.of(self.count(first) > CROWDED * self.left) & alive
             if not bool(crowded.any()):
                 return alive, first
-            size = self.place.numel()
-            reach = _hop(torch.where(first, size - self.place, 0), self.edges)
-            centre = _inverse(self.place)[(size - reach).clamp_(max=size - 1)]
+            size = scans.size
+            reach = scans.hop(torch.where(first, scans.worth, 0)).long()
+            centre = scans.order[(size - reach).clamp_(max=size - 1)]
             own = torch.arange(size, device=centre.device)
             centre = torch.where(crowded & ~first, centre, own)
-            self.edges = _unique(centre[self.edges], size)
+            row, col, _ = csr.to_coo(scans.matrix)
+            matrix = _neighbours(torch.stack([centre[row], centre[col]]), size)
+            self.scans = Scans(matrix, scans.place)
             alive = alive & (first | ~crowded)
 
 
@@ -250,39 +281,40 @@ def _counts(k: int | float | Tensor, graph: Tensor, num_nodes: int, values: bool
     return k
 
 
-def _inverse(permutation: Tensor) -> Tensor:
-    out = torch.empty_like(permutation)
-    out[permutation] = torch.arange(permutation.numel(), device=permutation.device)
-    return out
+def _neighbours(edge_index: Tensor, num_nodes: int) -> CSR:
+    """Both ways, without self loops and repetitions."""
+    row, col = edge_index.long()
+    proper = row != col
+    if not bool(proper.all()):
+        row, col = row.masked_select(proper), col.masked_select(proper)
+    one = csr.build(row, col, torch.ones_like(row, dtype=torch.int8), num_nodes)
+    one = one._replace(values=torch.ones_like(one.values))  # sums may have come round to zero
+    both = csr.union([one, csr.transpose(one)])
+    return both._replace(values=torch.ones_like(both.values, dtype=torch.float32))
 
 
-def _unique(edges: Tensor, num_nodes: int) -> Tensor:
-    """Without self loops and repetitions, by target."""
-    source, target = edges.index_select(1, (edges[0] != edges[1]).nonzero().view(-1))
-    # Compressed by row, in a few passes; a sort of all pairs takes half as long again.
-    matrix = csr.build(target, source, torch.ones_like(source, dtype=torch.int8), num_nodes)
-    target, source, _ = csr.to_coo(matrix)
-    return torch.stack([source, target])
+def _best_of_component(place: Tensor, order: Tensor, matrix: CSR) -> Tensor:
+    """Marks the first node, by `place`, of every connected component."""
+    best = torch.zeros_like(place, dtype=torch.bool)
+    if csr.on_scipy(place):
+        _, label = connected_components(csr.to_scipy(matrix), directed=True, connection="strong")
+        label = torch.from_numpy(label).long()
+        first = torch.full_like(place, place.numel()).scatter_reduce_(0, label, place, "amin")
+        best[order[first[first < place.numel()]]] = True
+    else:
+        label = _first_reached(place, matrix)
+        best[order] = label == torch.arange(place.numel(), device=place.device)
+    return best
 
 
-def _filter(edges: Tensor, mask: Tensor) -> Tensor:
-    """The edges with both ends in `mask`."""
-    both = mask.index_select(0, edges[0]) & mask.index_select(0, edges[1])
-    return edges.index_select(1, both.nonzero().view(-1))
-
-
-def _hop(value: Tensor, edges: Tensor) -> Tensor:
-    """The largest value of a node and its neighbours."""
-    return value.scatter_reduce(0, edges[1], value.index_select(0, edges[0]), "amax")
-
-
-def _best_of_component(place: Tensor, order: Tensor, edges: Tensor) -> Tensor:
-    """Marks the first node, by `place`, of every connected component.
+def _first_reached(place: Tensor, matrix: CSR) -> Tensor:
+    """The first place of the component of the node at every place, on any device.
 
     Labels are places; a node's label is that of some node of its component, and the smallest
     spreads by hooking and pointer jumping (FastSV: Zhang, Azad and Hu, 2020).
     """
-    src, dst = place[edges[0]], place[edges[1]]
+    row, col, _ = csr.to_coo(matrix)
+    src, dst = place[col], place[row]
     label = torch.arange(place.numel(), device=place.device)
     grand = label
     while True:
@@ -291,11 +323,8 @@ def _best_of_component(place: Tensor, order: Tensor, edges: Tensor) -> Tensor:
         label = torch.minimum(label, least)
         jump = label[label]
         if torch.equal(jump, grand):
-            break
+            return grand
         grand = jump
-    best = torch.zeros_like(place, dtype=torch.bool)
-    best[order] = grand == torch.arange(place.numel(), device=place.device)
-    return best
 
 
 def _by_score(rank: Tensor, size: Tensor, best: Tensor, graph: Tensor) -> Tensor:
@@ -312,13 +341,14 @@ def _by_score(rank: Tensor, size: Tensor, best: Tensor, graph: Tensor) -> Tensor
 
 
 def _by_surroundings(
-    rank: Tensor, size: Tensor, graph: Tensor, edges: Tensor, quantiles: int
+    rank: Tensor, size: Tensor, graph: Tensor, matrix: CSR, quantiles: int
 ) -> Tensor:
     """The nodes in that many quantiles of the ranks, in each by a hash of the node's surroundings,
     and by rank where that ties, as it does in symmetric graphs."""
+    row, col, _ = csr.to_coo(matrix)
     colour = torch.zeros_like(rank)
     for _ in range(ROUNDS):
-        around = torch.zeros_like(rank).scatter_add_(0, edges[1], colour.index_select(0, edges[0]))
+        around = torch.zeros_like(rank).scatter_add_(0, row, colour.index_select(0, col))
         colour = _hash((3 * colour + around + 1) & MASK)
         colour = _hash((colour ^ 0x9E3779B9) & MASK)
     scan = torch.sort(torch.where(size > STRICT, _hash(rank), rank)).indices
@@ -330,54 +360,8 @@ def _by_surroundings(
 
 def _hash(value: Tensor) -> Tensor:
     """A fixed bijection of the integers below 2^32 (Mueller's 32-bit mixer)."""
-    value = (((value >> 16) ^ value) * 0x45D9F3B) & MASK
-    value = (((value >> 16) ^ value) * 0x45D9F3B) & MASK
-    return (value >> 16) ^ value
-
-
-def _covered(place: Tensor, kept: Tensor, free: Tensor, edges: Tensor, fold: int) -> Tensor:
-    """Scans the free nodes and takes each that has fewer than `fold` kept neighbours."""
-    found = torch.zeros_like(kept)
-    have = torch.zeros_like(place).scatter_add_(0, edges[1], kept.long().index_select(0, edges[0]))
-    free = free & ~kept & (have < fold)
-    # Only a better neighbour counts for a node of the scan.
-    falls = place.index_select(0, edges[0]) < place.index_select(0, edges[1])
-    edges = edges.index_select(1, falls.nonzero().view(-1))
-    while True:
-        edges = _filter(edges, free)
-        ahead = torch.zeros_like(place).scatter_add_(0, edges[1], torch.ones_like(edges[1]))
-        new = free & (have + ahead < fold)
-        if not bool(new.any()):
-            return found
-        found |= new
-        have.scatter_add_(0, edges[1], new.long().index_select(0, edges[0]))
-        free = free & ~new & (have < fold)
-
-
-def _independent(place: Tensor, kept: Tensor, free: Tensor, edges: Tensor, radius: int) -> Tensor:
-    """Scans the free nodes and takes each that is more than `radius` hops from all kept."""
-    if radius == 1:
-        return _covered(place, kept, free, edges, 1)
-    found = torch.zeros_like(kept)
-    worth = place.numel() - place
-    new = kept
-    count = None
-    while True:
-        near = new.to(torch.uint8)
-        for _ in range(radius):
-            near = _hop(near, edges)
-        free = free & (near == 0)
-        size = int(free.sum())
-        if size == 0:
-            return found
-        if count is None or 2 * size < count:  # leave what is out of reach of the free nodes
-            count, reach = size, free.to(torch.uint8)
-            for _ in range(radius):
-                reach = _hop(reach, edges)
-            edges = _filter(edges, reach > 0)
-        own = torch.where(free, worth, 0)
-        most = own
-        for _ in range(radius):
-            most = _hop(most, edges)
-        new = free & (most == worth)
-        found |= new
+    value = value ^ (value >> 16)
+    for _ in range(2):
+        value = value.mul_(0x45D9F3B).bitwise_and_(MASK)
+        value = value.bitwise_xor_(value >> 16)
+    return value

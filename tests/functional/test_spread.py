@@ -10,7 +10,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import dijkstra
 from torch import Tensor
 
-from pyg_gunet.functional import spread as module
+from pyg_gunet.functional import greedy as module
 from pyg_gunet.functional.select import topk
 from pyg_gunet.functional.spread import CROWDED, spread
 
@@ -231,14 +231,14 @@ def test_dropped_nodes_have_several_kept_neighbours():
 @pytest.mark.parametrize("size", [2000, 20000])
 def test_monotone_scores_need_few_rounds(monkeypatch, size):
     rounds = 0
-    inner = module._filter
+    inner = module._touched
 
     def counted(*args):
         nonlocal rounds
         rounds += 1
         return inner(*args)
 
-    monkeypatch.setattr(module, "_filter", counted)
+    monkeypatch.setattr(module, "_touched", counted)
     spread(torch.arange(size).double(), edges_of(nx.path_graph(size)), 0.5)
     assert rounds < 100
 

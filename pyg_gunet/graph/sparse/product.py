@@ -179,15 +179,17 @@ def restricted_square(
     return out
 
 
-def multiply(left: CSR, right: CSR, products: int | None = None) -> CSR:
-    """``left @ right``, sparse; entries that cancel to zero stay."""
+def multiply(left: CSR, right: CSR, products: int | None = None, positive: bool = False) -> CSR:
+    """``left @ right``, sparse; entries that cancel to zero stay, and none does if all values are
+    `positive` and no smaller than one."""
     if not csr.on_scipy(left.values):
         out = torch.sparse.mm(to_torch(left), to_torch(right))
         return CSR(
             out.crow_indices(), out.col_indices(), out.values(), (left.shape[0], right.shape[1])
         )
     products = count_products(left, right) if products is None else products
-    return _with_cancelled(_scipy_product(left, right, products), left, right)
+    product = _scipy_product(left, right, products)
+    return product if positive else _with_cancelled(product, left, right)
 
 
 def _scipy_product(left: CSR, right: CSR, products: int) -> CSR:
