@@ -170,17 +170,17 @@ def adapted(shipped: Config, model: Mapping[str, Any]) -> Config:
     given = {name for name, value in model.items() if value is not None}
     if model.get("conv") == "none":
         given -= {"conv"}
-    shipped = merged(shipped)
-    if hide := shipped["model"].get("hide"):  # masked auto-encoding
+    own = shipped.get("model", {})
+    if hide := own.get("hide"):  # masked auto-encoding
         named = (LEVELS | HIDING) & given - ({"depth"} if model.get("depth") == 0 else set())
         wanted = model.get("hide", "features" if named else hide)
         if wanted != hide:
             shipped = defaults("masked_features" if wanted == "features" else "masked")
     asked = bool(LEVELS & given) or model.get("net", "mixed") != "mixed"
-    if hide is None and shipped["model"].get("depth") == 0 and asked and model.get("depth") != 0:
-        seen = {"normalize": shipped["model"]["normalize"]}  # what fits the features stays
+    if hide is None and own.get("depth") == 0 and asked and model.get("depth") != 0:
+        seen = {"normalize": own["normalize"]}  # what fits the features stays
         shipped = merged(defaults("classify_levels"), {"model": seen})
-    own = dict(shipped["model"])
+    own = dict(shipped.get("model", {}))
     if model.get("select", "spread") != "spread":
         own.pop("quantiles", None)  # spread's own
     if model.get("net") == "official":
