@@ -268,7 +268,8 @@ def autoencoding() -> str:
         "LaPool": "lapool", "DiffPool": "diffpool", "MinCut": "mincut", "Graclus": "graclus",
         "k-MIS": "kmis", "NDP": "ndp", "`GPool`, spread": "gpool-spread",
         "the same, `quantiles=1`": "gpool-spread-fixed",
-        "the same, and `lift='propagate'`": "gpool-spread-propagate", "no pooling": "none",
+        "the same, and `lift='propagate'`": "gpool-spread-propagate",
+        "all four words on a level made once (0.2.0)": "gpool-words", "no pooling": "none",
     }  # fmt: skip
     cut = {(f"{r['name']}, ratio {r['ratio']}, {r['levels']} level(s)", r["method"])
            for r in lines("autoencoding.csv") if r["stop"] == "time"}  # fmt: skip
