@@ -174,7 +174,7 @@ def case_slope(args: argparse.Namespace) -> list[dict[str, Any]]:
                     bare = f"bare product, {variant}"
                     result.append(record("scale", f"slope {e}", bare, "seconds", out["bare"]))
                     found[bare] = out["bare"]
-                elif variant == PAGES[0]:
+                elif variant == PAGES[0] and out["prepare"] is not None:
                     found["contract, its prepare"] = out["prepare"]
                 for key, seconds in found.items():
                     points.setdefault(key, []).append((math.log(e), math.log(seconds)))
