@@ -60,7 +60,7 @@ def citation() -> str:
 @block(
     "default_classify", ["default_classify.json"],
     "python benchmarks/default_classify.py --root DIR --seeds 20 (and --name PubMed --seeds 5)",
-    seeds="20 and 5 seeds", version="0.2.0", day="2026-11-27", machine="one thread of a busy machine",
+    seeds="20 and 5", version="0.2.0", day="2026-11-27", machine="one thread of a busy machine",
 )  # fmt: skip
 def default_classify() -> str:
     found, rows, own = Records("default_classify.json"), [], "pyg-gunet fit"

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from _common import parser, record, write_json
-from _mesh_data import cached, meshes
+from _mesh_data import VERSION, cached, meshes
 from _mesh_models import SYSTEMS, fit_width, target_parameters
 from _mesh_train import LR, Task, step
 from torch import Tensor
@@ -179,7 +179,7 @@ def main() -> None:
                     return [solve(system, str(root), epochs, count)]
                 return [compress(system, steps)]
 
-            at = f"{name.replace(' ', '_')}-{epochs}-{count}-{steps}.pt"
+            at = f"{name.replace(' ', '_')}-{epochs}-{count}-{steps}-v{VERSION}.pt"
             found[name] = cached(root / "picture" / at, run)[0]
             print(f"{name}: {found[name]['share']:.3e} of the variance left", flush=True)
             case = "Poisson, an unseen mesh" if task == "mesh" else "bunny, 1 float per node"
