@@ -20,6 +20,10 @@ SYSTEMS = {
     "PyG GraphUNet": "PyG's GraphUNet behind the same stem",
     "ours: paper": "ours, the paper's words",
     "ours: levels": "ours, `spread`, `mean`, `contract`, `interpolate`",
+    "ours: topk": "ours, `topk` in place of `spread`",
+    "ours: keep": "ours, `keep` in place of `mean`",
+    "ours: two_hop": "ours, `two_hop` in place of `contract`",
+    "ours: zero": "ours, `zero` in place of `interpolate`",
     "no levels": "the control: ours, every node kept on every level",
 }
 

@@ -82,15 +82,15 @@ class Classify(GraphModule):
         check_number(consistency, "consistency", 0.0)
         hidden, depth, ratios = self.shape
         check_positive_int(depth, "depth", minimum=int(net != "mixed"))
-        levels = {"skip": skip, "pool_ratios": kwargs.get("pool_ratios")}
-        for name, word in levels.items():
-            if word is not None and not depth:
+        levels = {"skip": (skip, "sum"), "pool_ratios": (kwargs.get("pool_ratios"), 0.5)}
+        for name, (word, neutral) in levels.items():  # which older runs have stored
+            if not depth and word not in (None, neutral):
                 raise ValueError(f"'{name}' goes with a 'depth' of at least 1 (got {word!r})")
         size: Any = (in_channels, hidden, num_classes, depth, ratios)
         options: dict[str, Any] = {"act": act}
         kinds = {"official": OfficialGraphUNet, "mixed": MixedGraphUNet, "plain": GraphUNet}
         kind: Any = kinds[net]
-        if net == "official" and skip is not None:
+        if net == "official" and skip not in (None, "sum"):
             raise ValueError(f"'skip' goes with net='plain' and 'mixed' (got {skip!r})")
         if net != "official" and depth:
             options["sum_res"] = SKIPS[skip or "sum"]

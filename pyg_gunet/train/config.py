@@ -190,7 +190,9 @@ def adapted(shipped: Config, model: Mapping[str, Any]) -> Config:
         own.pop("conv", None)  # walks are GCN propagation
     elif connect in ("two_hop", "sampled") and "DirectionConv" in str(own.get("conv")):
         own["conv"] = defaults("segment")["model"]["conv"]  # such edges have no direction
-    if "depth" in model and "pool_ratios" not in model and isinstance(own.get("pool_ratios"), list):
+    if model.get("depth") == 0 and hide is None:
+        own = {k: v for k, v in own.items() if k == "depth" or k not in {*LEVELS, "norm"}}
+    elif "depth" in model and "pool_ratios" not in model and type(own.get("pool_ratios")) is list:
         own["pool_ratios"] = own["pool_ratios"][0]
     return {**shipped, "model": own}
 
@@ -253,7 +255,7 @@ def prepare(
 def make_model(config: Config, data: Any) -> LightningModule:
     """The network of a run, by its sizes and the seed."""
     cls = task_class(config["task"])
-    sizes = getattr(data, "sizes", {})
+    sizes = data.sizes if isinstance(data, modules.GraphData) else getattr(data, "sizes", {})
     given = {name: sizes[name] for name in GIVEN & parameters(cls) if name in sizes}
     options = {key: value for key, value in config["model"].items() if key not in given}
     with torch.random.fork_rng(devices=[]):

@@ -108,7 +108,8 @@ class GraphData(LightningDataModule):
         }
         if y is None:
             return sizes
-        labels = torch.cat([data.y.view(-1) for data in self.graphs])
+        labelled = [data for data in self.graphs if data.get("y") is not None]
+        labels = torch.cat([data.y.view(-1) for data in labelled])
         if y.is_floating_point():
             sizes["out_channels"] = int(y.size(-1)) if y.dim() > 1 else 1
         else:
@@ -266,6 +267,14 @@ class Graphs(GraphData):
             parts, what = self.draw()
             self.split_note = f"{what} split at random (seed {self.seed})"
         self.parts = tuple([slim(graphs[int(i)]) for i in part] for part in parts)
+        first = sorted(slim(graphs[0]).keys())
+        for part, rows in zip(parts, self.parts):
+            for i, data in zip(part, rows):
+                if sorted(data.keys()) != first:
+                    raise ValueError(
+                        f"'dataset' must hold graphs of the attributes of the first, {first} "
+                        f"(got {sorted(data.keys())} of graph {int(i)})"
+                    )
 
     def score_all(self) -> None:
         if len(self.graphs) >= 3:

@@ -251,7 +251,7 @@ def dataset_calls() -> list[Call]:
 
 def option_arguments() -> dict[str, tuple[Any, Kind]]:
     """Options of the task's module and of the data module."""
-    ratios = anything("ab", [0.0], [1.5], [], [0.5, 0.5, 0.5], ["a"], True)
+    ratios = anything("ab", [0.0], [1.5], [], [0.5, 0.5, 0.5], ["a"], True, optional=True)
     return {
         "batch_size": (32, ints(1)),
         "lr": (0.1, numbers(0.0, above=True)),

@@ -73,6 +73,7 @@ def recipe_calls(unet: dict[str, Any], weighted: dict[str, Any]) -> list[Call]:
 def coder_calls(unet: dict[str, Any], weighted: dict[str, Any]) -> list[Call]:
     """Auto-encoders."""
     coder = GraphUNetAutoEncoder(F, 4, depth=2)
+    words = X, tensors(dtypes="float", columns=True, sparse=True)
     masked, links = MaskedAutoEncoder(GraphUNet(F, 4, 4, 2)), MaskedLinkEncoder(F, 4)
     variational = VariationalAutoEncoder(GraphUNetAutoEncoder(F, 4, depth=2), "graph")
     wrapped = anything(3, "net", [], torch.nn.Linear(1, 1), GraphUNetAutoEncoder)
@@ -157,8 +158,8 @@ def coder_calls(unet: dict[str, Any], weighted: dict[str, Any]) -> list[Call]:
                 "max_links": (3, ints(1, optional=True)),
             },
         ),
-        Call("MaskedLinkEncoder.forward", once(links), weighted),
-        Call("MaskedLinkEncoder.embed", once(links, "embed"), weighted),
+        Call("MaskedLinkEncoder.forward", once(links), {**weighted, "x": words}),
+        Call("MaskedLinkEncoder.embed", once(links, "embed"), {**weighted, "x": words}),
         Call(
             "VariationalAutoEncoder",
             lambda: VariationalAutoEncoder,

@@ -58,6 +58,7 @@ def tensors(
     low: int | float | None = None,
     high: int | None = None,
     optional: bool = False,
+    sparse: bool = False,
     legal: tuple[type, ...] = (),
     draws: int = 3,
 ) -> Kind:
@@ -71,6 +72,7 @@ def tensors(
         finite, nan: Whether infinities and NaN are bad.
         low, high: The range of its values.
         optional: Whether None is good.
+        sparse: Whether sparse layouts are good.
         legal: Types that are good, too.
         draws: How many random entries get each bad number.
     """
@@ -92,8 +94,9 @@ def tensors(
         for dtype in wrong:
             yield str(dtype), good.to(dtype)
         yield "meta", good.to("meta")
-        yield "sparse", good.to_sparse()
-        if good.dim() == 2:
+        if not sparse:
+            yield "sparse", good.to_sparse()
+        if good.dim() == 2 and not sparse:
             yield "csr", good.float().to_sparse_csr() if dtypes == "float" else good.to_sparse_csr()
         if dim:
             yield "one dimension more", good.unsqueeze(0)

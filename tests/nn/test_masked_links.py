@@ -199,6 +199,11 @@ WEIGHT = torch.ones(EDGES.size(1)).double()
         (lambda: model().loss([X], [WEIGHT[1:]], EDGES), ValueError, "'shares' must have shape"),
         (lambda: model().loss([X[:3]], [WEIGHT], EDGES), IndexError, "'edge_index'.*'states'"),
         (lambda: non_edges(EDGES, 3), IndexError, r"'edge_index'.*\[0, 3\)"),
+        (
+            lambda: non_edges(torch.tensor([[0], [2]]), 3, torch.tensor([0, 0, 1])),
+            ValueError,
+            r"'edge_index' must not join two graphs of 'batch' \(got \[0, 2\]\)",
+        ),
     ],
 )
 def test_what_is_refused(call, error, match):

@@ -11,6 +11,7 @@ from torch_geometric.data import Data
 
 from pyg_gunet.nn.recipes import NoLevels
 from pyg_gunet.train import Classify, evaluate, fit, load_run
+from pyg_gunet.train.config import adapted, defaults
 from tests.train.conftest import equal_weights, planted, train
 
 
@@ -138,3 +139,23 @@ def test_features_follow_the_precision_of_the_network(tmp_path, task, precision)
 def test_a_module_of_ones_own_sizes(tmp_path):
     run = fit(planted(), Classify(3, 3, depth=1), tmp_path / "run", epochs=1, accelerator="cpu")
     assert run.figures["settings"]["model"]["in_channels"] == 3
+
+
+@pytest.mark.parametrize("net, depth", [("mixed", 0), ("official", 1)])
+def test_settings_that_older_runs_have_stored_go_on(net, depth):
+    """They name what came into nothing, as it was by default."""
+    model = Classify(3, 3, net=net, depth=depth, skip="sum", pool_ratios=0.5)
+    assert model.hparams["skip"] == "sum"
+
+
+def test_no_levels_leave_none_of_their_settings_behind():
+    for kind in ("classify", "classify_levels", "classify_many"):
+        left = adapted(defaults(kind), {"depth": 0, "net": "mixed"})["model"]
+        assert not {"skip", "pool_ratios", "quantiles", "select", "connect", "norm"} & set(left)
+
+
+def test_some_graphs_without_labels(tmp_path):
+    graphs = [planted() for _ in range(6)]
+    del graphs[-1].y
+    with pytest.raises(ValueError, match=r"'dataset' must hold graphs .*'y'.* of graph 5\)"):
+        train(tmp_path / "run", graphs, "autoencode", epochs=1)

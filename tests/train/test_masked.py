@@ -161,3 +161,11 @@ def test_held_out_links_are_those_that_count(tmp_path):
     model.net.register_forward_hook(lambda _, args, out: seen.append(args))
     model.terms(data)
     assert torch.equal(seen[0][3], data.edge_weight[~data.held_edge])
+
+
+def test_settings_of_a_run_on_features_are_settings_of_a_run(tmp_path):
+    fit = ["fit", "--quiet", "--accelerator", "cpu", "--epochs", "1", "--out"]
+    run = ["--task", "masked", "--hide", "features", "--dataset", "karate"]
+    assert cli.main([*fit, str(tmp_path / "a"), *run, "--hidden-channels", "8"]) == 0
+    assert cli.main([*fit, str(tmp_path / "b"), "--config", str(tmp_path / "a/config.yaml")]) == 0
+    assert equal_weights(tmp_path / "a/last.ckpt", tmp_path / "b/last.ckpt")
