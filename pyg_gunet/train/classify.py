@@ -84,7 +84,7 @@ class Classify(GraphModule):
         check_positive_int(depth, "depth", minimum=int(net != "mixed"))
         levels = {"skip": (skip, "sum"), "pool_ratios": (kwargs.get("pool_ratios"), 0.5)}
         for name, (word, neutral) in levels.items():  # which older runs have stored
-            if not depth and word not in (None, neutral):
+            if not depth and word is not None and (type(word), word) != (type(neutral), neutral):
                 raise ValueError(f"'{name}' goes with a 'depth' of at least 1 (got {word!r})")
         size: Any = (in_channels, hidden, num_classes, depth, ratios)
         options: dict[str, Any] = {"act": act}

@@ -171,13 +171,14 @@ def adapted(shipped: Config, model: Mapping[str, Any]) -> Config:
     if model.get("conv") == "none":
         given -= {"conv"}
     own = shipped.get("model", {})
+    flat = type(model.get("depth")) is int and model["depth"] == 0  # no array, which says nothing
     if hide := own.get("hide"):  # masked auto-encoding
-        named = (LEVELS | HIDING) & given - ({"depth"} if model.get("depth") == 0 else set())
+        named = (LEVELS | HIDING) & given - ({"depth"} if flat else set())
         wanted = model.get("hide", "features" if named else hide)
         if wanted != hide:
             shipped = defaults("masked_features" if wanted == "features" else "masked")
     asked = bool(LEVELS & given) or model.get("net", "mixed") != "mixed"
-    if hide is None and own.get("depth") == 0 and asked and model.get("depth") != 0:
+    if hide is None and own.get("depth") == 0 and asked and not flat:
         seen = {"normalize": own["normalize"]}  # what fits the features stays
         shipped = merged(defaults("classify_levels"), {"model": seen})
     own = dict(shipped.get("model", {}))
@@ -190,7 +191,7 @@ def adapted(shipped: Config, model: Mapping[str, Any]) -> Config:
         own.pop("conv", None)  # walks are GCN propagation
     elif connect in ("two_hop", "sampled") and "DirectionConv" in str(own.get("conv")):
         own["conv"] = defaults("segment")["model"]["conv"]  # such edges have no direction
-    if model.get("depth") == 0 and hide is None:
+    if flat and hide is None:
         own = {k: v for k, v in own.items() if k == "depth" or k not in {*LEVELS, "norm"}}
     elif "depth" in model and "pool_ratios" not in model and type(own.get("pool_ratios")) is list:
         own["pool_ratios"] = own["pool_ratios"][0]
