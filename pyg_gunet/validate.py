@@ -189,6 +189,16 @@ def check_batch(batch: Tensor | None, num_nodes: int, values: bool = True, of: s
         check_memory(64 * (int(batch[-1]) + 1), "batch", int(batch[-1]))
 
 
+def check_within_graphs(edge_index: Tensor, batch: Tensor | None, values: bool = True) -> None:
+    """Edges, checked before, that join no two graphs of `batch`."""
+    if batch is None or not values:
+        return
+    apart = batch[edge_index[0]] != batch[edge_index[1]]
+    if bool(apart.any()):
+        pair = edge_index[:, int(apart.nonzero()[0])].tolist()
+        raise ValueError(f"'edge_index' must not join two graphs of 'batch' (got {pair})")
+
+
 def check_batch_size(batch_size: Any, batch: Tensor | None, values: bool = True) -> None:
     """A number of graphs that holds all that have a node."""
     check_positive_int(batch_size, "batch_size")

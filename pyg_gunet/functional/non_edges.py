@@ -6,7 +6,13 @@ import torch
 from torch import Tensor
 from torch_geometric.utils import cumsum
 
-from pyg_gunet.validate import check_batch, check_edge_index, check_num_nodes, outermost
+from pyg_gunet.validate import (
+    check_batch,
+    check_edge_index,
+    check_num_nodes,
+    check_within_graphs,
+    outermost,
+)
 
 
 def non_edges(
@@ -46,10 +52,7 @@ def non_edges(
         check_num_nodes(num_nodes)
         check_edge_index(edge_index, num_nodes, values, of="num_nodes")
         check_batch(batch, num_nodes, values, of="num_nodes")
-        apart = None if batch is None else batch[edge_index[0]] != batch[edge_index[1]]
-        if values and apart is not None and bool(apart.any()):
-            pair = edge_index[:, int(apart.nonzero()[0])].tolist()
-            raise ValueError(f"'edge_index' must not join two graphs of 'batch' (got {pair})")
+        check_within_graphs(edge_index, batch, values)
     source, target = edge_index.long()
     nodes = torch.arange(num_nodes, device=source.device)
     if batch is None:

@@ -20,6 +20,7 @@ from pyg_gunet.validate import (
     check_ratio,
     check_same_device,
     check_tensor,
+    check_within_graphs,
     outermost,
 )
 
@@ -115,11 +116,7 @@ def spread(
         with torch.no_grad():
             score = score.detach()
             graph = torch.zeros_like(score, dtype=torch.long) if batch is None else batch.long()
-            apart = graph[edge_index[0]] != graph[edge_index[1]] if batch is not None else None
-            if values and apart is not None and bool(apart.any()):
-                where = int(apart.nonzero()[0])
-                pair = edge_index[:, where].tolist()
-                raise ValueError(f"'edge_index' must not join two graphs of 'batch' (got {pair})")
+            check_within_graphs(edge_index, batch, values)
             k = _counts(k, graph, score.numel(), values)
             return lasting(_select)(score, edge_index, k, graph, quantiles)
 
