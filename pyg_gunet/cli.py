@@ -160,11 +160,8 @@ def _told(error: Exception) -> str:
         return f"{text}; the command line needs pip install 'pyg_gunet[train]'"
     known = isinstance(error, (ValueError, TypeError, IndexError, OSError))
     known = known and type(error).__module__ == "builtins"
-    return (
-        text
-        if known or isinstance(error, argparse.ArgumentError)
-        else f"{type(error).__name__}: {text}"
-    )
+    told = known or isinstance(error, argparse.ArgumentError)
+    return text if told else f"{type(error).__name__}: {text}"
 
 
 def _say(text: str) -> None:

@@ -375,11 +375,8 @@ def report(model: Impute, days: Days, folder: Path | None) -> dict[str, Any]:
 def _write_filled(path: Path, model: Impute, days: list[Data]) -> None:
     """Readings of all days [T, N], those that are missing filled in."""
     whole = Batch.from_data_list(sorted(days, key=lambda day: int(day.day)))
-    np.savez_compressed(
-        path,
-        values=model(whole).numpy(),
-        observed=model.observed(whole).numpy(),
-    )
+    values, observed = model(whole).numpy(), model.observed(whole).numpy()
+    np.savez_compressed(path, values=values, observed=observed)
 
 
 def main(argv: list[str] | None = None) -> None:

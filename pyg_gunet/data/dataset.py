@@ -43,13 +43,7 @@ class GraphDataset(InMemoryDataset):
         self.shape_parts = shape_parts
         self._classes = num_classes
         graphs = list(graphs)
-        for i, data in enumerate(graphs):
-            for what in (lambda data: sorted(data.keys()), lambda data: data.num_node_features):
-                if what(data) != what(graphs[0]):
-                    raise ValueError(
-                        f"graph {i} of '{name}' must have the attributes and features of graph 0, "
-                        f"{what(graphs[0])} (got {what(data)})"
-                    )
+        check_alike(graphs, name)
         self.data, self.slices = self.collate(graphs)
 
     @property
@@ -58,6 +52,18 @@ class GraphDataset(InMemoryDataset):
 
     def __repr__(self) -> str:
         return f"{self.name}({len(self)})"
+
+
+def check_alike(graphs: Sequence[Data], name: str, numbers: Sequence[int] | None = None) -> None:
+    """Refuses, by its number, a graph that has not what the first one has: they go in one batch."""
+    for i, data in enumerate(graphs):
+        for what in (lambda data: sorted(data.keys()), lambda data: data.num_node_features):
+            if what(data) != what(graphs[0]):
+                number, first = (i, 0) if numbers is None else (numbers[i], numbers[0])
+                raise ValueError(
+                    f"graph {number} of '{name}' must have the attributes and features of graph "
+                    f"{first}, {what(graphs[0])} (got {what(data)})"
+                )
 
 
 def with_features(data: Data) -> Data:

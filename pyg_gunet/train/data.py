@@ -14,6 +14,7 @@ from torch_geometric.loader import DataLoader
 
 import pyg_gunet
 from pyg_gunet.data import VOID, split_indices, split_nodes
+from pyg_gunet.data.dataset import check_alike
 from pyg_gunet.files import check_path
 from pyg_gunet.train.loading import EpochSampler, graph_loader, part_loader
 from pyg_gunet.validate import check_choice, check_positive_int
@@ -267,14 +268,8 @@ class Graphs(GraphData):
             parts, what = self.draw()
             self.split_note = f"{what} split at random (seed {self.seed})"
         self.parts = tuple([slim(graphs[int(i)]) for i in part] for part in parts)
-        first = sorted(slim(graphs[0]).keys())
-        for part, rows in zip(parts, self.parts):
-            for i, data in zip(part, rows):
-                if sorted(data.keys()) != first:
-                    raise ValueError(
-                        f"'dataset' must hold graphs of the attributes of the first, {first} "
-                        f"(got {sorted(data.keys())} of graph {int(i)})"
-                    )
+        numbers = [int(i) for part in parts for i in part]
+        check_alike([data for part in self.parts for data in part], "dataset", numbers)
 
     def score_all(self) -> None:
         if len(self.graphs) >= 3:

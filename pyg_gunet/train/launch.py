@@ -102,6 +102,8 @@ def make_trainer(
     # On one graph an epoch is a step: validating after each would double the time.
     every = options.setdefault("check_val_every_n_epoch", max(1, epochs // 100) if whole else 1)
     if 0 < epochs < every:  # else no epoch would be read, and none kept
+        told = f"'check_val_every_n_epoch' is {every} of {epochs} epochs: validated after the last"
+        warnings.warn(told, stacklevel=2)
         options["check_val_every_n_epoch"] = every = epochs
     callbacks = [*callbacks, *(options.pop("callbacks", None) or [])]
     stored = options.pop("logger", None)
