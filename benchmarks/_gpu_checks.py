@@ -25,6 +25,7 @@ from pyg_gunet import (
     GUnpool,
     HierarchicalReadout,
     MaskedAutoEncoder,
+    MaskedLinkEncoder,
     MixedGraphUNet,
     OfficialGraphUNet,
     SegmentationUNet,
@@ -150,6 +151,12 @@ def correctness(args: argparse.Namespace) -> dict[str, Any]:
     compare(
         "masked, embeddings",
         lambda x, e: copy.deepcopy(masked).to(x.device).embed(x, e),
+        x, edge_index,
+    )  # fmt: skip
+    hidden = MaskedLinkEncoder(8, 16).eval()
+    compare(
+        "masked links, embeddings",
+        lambda x, e: copy.deepcopy(hidden).to(x.device).embed(x, e),
         x, edge_index,
     )  # fmt: skip
     unpool = GUnpool("interpolate")

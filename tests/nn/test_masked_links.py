@@ -198,6 +198,17 @@ WEIGHT = torch.ones(EDGES.size(1)).double()
         (lambda: model().loss([X], [WEIGHT, WEIGHT], EDGES), ValueError, r"'shares'.*1.*got 2"),
         (lambda: model().loss([X], [WEIGHT[1:]], EDGES), ValueError, "'shares' must have shape"),
         (lambda: model().loss([X[:3]], [WEIGHT], EDGES), IndexError, "'edge_index'.*'states'"),
+        (
+            lambda: model().loss([X], [WEIGHT], EDGES, EDGES, torch.zeros(3).long()),
+            ValueError,
+            r"'batch'.*'states'.*\[3\]",
+        ),
+        (
+            lambda: model().decode(torch.ones(20, 8).double(), EDGES + 20),
+            IndexError,
+            "'edge_index'.*'z'",
+        ),
+        (lambda: non_edges(EDGES, -1), ValueError, "'num_nodes'.*-1"),
         (lambda: non_edges(EDGES, 3), IndexError, r"'edge_index'.*\[0, 3\)"),
         (
             lambda: non_edges(torch.tensor([[0], [2]]), 3, torch.tensor([0, 0, 1])),
