@@ -159,6 +159,7 @@ def correctness(args: argparse.Namespace) -> dict[str, Any]:
         lambda x, e: copy.deepcopy(hidden).to(x.device).embed(x, e),
         x, edge_index,
     )  # fmt: skip
+    compare("masked links, a step", lambda x, e: _drawn_step(hidden, x, e), x, edge_index)
     unpool = GUnpool("interpolate")
     compare("unpool", lambda k, p, e: unpool(k, p, N, e), kept, perm, edge_index)
     if wrong:
@@ -182,6 +183,14 @@ def _step(model: torch.nn.Module, kind: str) -> Callable[..., Any]:
         return [out, x.grad, *grads, *(value.grad for value in given.values())]
 
     return run
+
+
+def _drawn_step(model: torch.nn.Module, x: Tensor, edge_index: Tensor) -> Tensor:
+    """Whether all gradients are finite: a device draws numbers of its own."""
+    own = copy.deepcopy(model).to(x.device).train()
+    own.max_links = edge_index.size(1) // 2  # some links, and some pairs, are drawn
+    own.loss(*own(x, edge_index), edge_index).backward()
+    return torch.stack([p.grad.isfinite().all() for p in own.parameters()])
 
 
 class HostWaits(TorchDispatchMode):
