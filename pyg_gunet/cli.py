@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pyg_gunet import options
+from pyg_gunet.extras import ADVICE
 
 DATASETS = (
     "karate, grid, ring, bunny, minnesota, airfoil, logo, digits, Planetoid/NAME, TU/NAME, "
@@ -157,7 +158,7 @@ def _told(error: Exception) -> str:
     its own."""
     text = " ".join(str(error).split()) or "no more is known"
     if isinstance(error, ModuleNotFoundError):
-        return f"{text}; the command line needs pip install 'pyg_gunet[train]'"
+        return text if ADVICE in text else f"{text}; {ADVICE}"
     known = isinstance(error, (ValueError, TypeError, IndexError, OSError))
     known = known and type(error).__module__ == "builtins"
     told = known or isinstance(error, argparse.ArgumentError)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyg_gunet.extras import extra
 from pyg_gunet.files import check_path, write_aside
 from pyg_gunet.graph.level import Hierarchy
 from pyg_gunet.validate import check_bool, check_floating, check_positive_int
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 MAX_EDGES = 20_000  # lines drawn per level: more are a blot
 
 
+@extra()
 def hierarchy_to_networkx(
     hierarchy: Hierarchy, level: int, *, directed: bool | None = None
 ) -> nx.Graph:
@@ -74,6 +76,7 @@ def hierarchy_to_networkx(
     return graph
 
 
+@extra()
 def draw_hierarchy(
     hierarchy: Hierarchy,
     path: str | os.PathLike[str] | None = None,

@@ -298,7 +298,7 @@ def test_a_package_of_the_extra_that_is_missing(tmp_path, capsys, monkeypatch):
     assert cli.main(["fit", *QUICK, "--out", str(tmp_path / "run")]) == 2
     err = capsys.readouterr().err
     assert err.startswith("pyg-gunet: error: ")
-    assert err.endswith("pip install 'pyg_gunet[train]'\n")
+    assert err.endswith("pip install 'pyg_gunet[train]' brings it\n")
 
 
 def test_ctrl_c_before_training_is_130(tmp_path, capsys, monkeypatch):

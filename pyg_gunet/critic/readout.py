@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pyg_gunet.critic.checks import DIRECTIONS, check_scores
+from pyg_gunet.extras import extra
 from pyg_gunet.validate import (
     INDEX_DTYPES,
     check_choice,
@@ -97,6 +98,7 @@ class Trace(NamedTuple):
     r_p: Tensor
     r_q: Tensor
 
+    @extra()
     def plot(self, value: float, quantity: str) -> Any:
         """See :meth:`Estimate.plot`."""
         from matplotlib.figure import Figure

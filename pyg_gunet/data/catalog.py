@@ -17,11 +17,13 @@ from pyg_gunet.data import public
 from pyg_gunet.data.dataset import GraphDataset, with_features
 from pyg_gunet.data.graphs import SUFFIXES, read_graphs, suffix_of
 from pyg_gunet.data.names import align_names
+from pyg_gunet.extras import extra
 from pyg_gunet.files import check_path
 
 _DIGITS_INK = 4 / 16  # a pixel with less than a quarter of full ink counts as background
 
 
+@extra()
 def load(name: str, root: str | os.PathLike[str] = "data", **options: Any) -> InMemoryDataset:
     r"""Loads a data set by its name, or a graph from a file.
 

@@ -19,6 +19,7 @@ from pyg_gunet.data.meshes import FIELDS, SURFACES, read_mesh
 from pyg_gunet.data.names import align_names
 from pyg_gunet.data.readers import READERS, Graph, decoded, read_edges, read_saved
 from pyg_gunet.data.tables import NUMBER, read_table, typed
+from pyg_gunet.extras import extra
 from pyg_gunet.files import check_path, first_line
 from pyg_gunet.validate import check_bool, check_choice, check_positive_int
 
@@ -35,6 +36,7 @@ _MASKS = ("train_mask", "val_mask", "test_mask")
 _UNKNOWN = ("", "nan", "none", "null", "na", "n/a", "?")
 
 
+@extra()
 def read_graph(path: str | os.PathLike[str], **options: Any) -> Data:
     """The graph of a file that holds one; see :func:`read_graphs`, which has the same options.
 
@@ -47,6 +49,7 @@ def read_graph(path: str | os.PathLike[str], **options: Any) -> Data:
     return graphs[0]
 
 
+@extra()
 def read_graphs(
     path: str | os.PathLike[str],
     *,
@@ -154,6 +157,8 @@ def read_graphs(
     reader = READERS[suffix]
     try:
         graphs = list(read_edges(content, header) if reader is read_edges else reader(content))
+    except ModuleNotFoundError:  # a package of the extra
+        raise
     except Exception as error:  # each library lets the errors of its parsers through
         raise ValueError(f"cannot read '{path}' as a graph: {first_line(error)}") from error
     if nodes is not None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from pyg_gunet.extras import extra
 from pyg_gunet.files import check_path, first_line
 from pyg_gunet.functional.watershed import instance_depth
 from pyg_gunet.transforms import BorderWeight, ToGrid
@@ -25,6 +26,7 @@ _MAX_CLASSES = 100
 _ENDINGS = re.compile(r"[_-](masks?|labels?|segmentation|seg|gt|images?|img)$", re.IGNORECASE)
 
 
+@extra()
 def read_images(
     folder: str | os.PathLike[str],
     masks: str | None = None,
@@ -171,6 +173,8 @@ def _read(path: Path, mask: bool) -> np.ndarray[Any, Any]:
             elif image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16", "F"):
                 image = image.convert("RGB")
             return np.asarray(image)
+    except ModuleNotFoundError:  # a package of the extra
+        raise
     except Exception as error:  # each format has its own
         raise ValueError(f"cannot read '{path}': {first_line(error)}") from error
 

@@ -11,6 +11,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.transforms import BaseTransform, ToSLIC
 from torch_geometric.utils import coalesce
 
+from pyg_gunet.extras import extra
 from pyg_gunet.functional.segmentation.count import LABEL_DTYPES
 from pyg_gunet.validate import (
     check_choice,
@@ -158,6 +159,7 @@ class ToSuperpixels(BaseTransform):
         TypeError: If `n_segments` is not an int.
     """
 
+    @extra()
     def __init__(self, n_segments: int = 100, **kwargs: Any) -> None:
         check_positive_int(n_segments, "n_segments")
         if kwargs:
@@ -173,6 +175,7 @@ class ToSuperpixels(BaseTransform):
         # PyG's __call__ takes one argument.
         return self.forward(img, y, instance)
 
+    @extra()
     def forward(self, img: Any, y: Tensor | None = None, instance: Tensor | None = None) -> Data:
         r"""The graph of an image; arguments and errors are those of :meth:`ToGrid.forward`."""
         img = _check_image(img, y, instance)
