@@ -51,8 +51,7 @@ def test_one_large_graph(connect):
 def test_gradients_through_fifty_levels():
     least, largest = memory.deep(50, size=20)
     assert math.isfinite(largest)
-    assert largest > 0
-    assert math.isfinite(least)
+    assert least > 0
 
 
 def star(n: int) -> torch.Tensor:

@@ -98,6 +98,18 @@ def test_parallel_self_loops_as_pyg_has_them():
 
 
 @pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("lasts", [False, True])
+def test_a_node_of_no_weight_gets_nothing(dense, lasts):
+    """All that leads to node 2 is a self loop of weight 0, and it leads to node 0."""
+    edges, weight = torch.tensor([[0, 2, 2], [1, 2, 0]]), torch.tensor([1.0, 0.0, 1.0]).double()
+    graph = random_graph(3, 2, dtype=torch.float64)._replace(edge_index=edges, edge_weight=weight)
+    expected = reference(graph)
+    assert not expected[:, 2].any()
+    out = propagation(graph, dense, lasts=lasts)(torch.eye(3, dtype=torch.float64))
+    torch.testing.assert_close(out, expected)
+
+
+@pytest.mark.parametrize("dense", [False, True])
 def test_gradients_of_any_order(dense):
     graph = random_graph(6, 15, dtype=torch.float64)
     op = propagation(graph, dense)

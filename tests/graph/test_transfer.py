@@ -346,7 +346,7 @@ def test_dense_rows_are_not_multiplied_out_and_refused_where_they_are(monkeypatc
 
 
 def test_shares_within_the_tie_are_ties_and_no_others():
-    assert 0 < module.TIE <= 1e-5
-    path = torch.tensor([[0, 1], [1, 2]])
-    apart = torch.tensor([1.0, 1.01])
-    assert prolongation(torch.tensor([0, 2]), path, 3, apart).cluster[1] == 1
+    path, ends = torch.tensor([[0, 1], [1, 2]]), torch.tensor([0, 2])
+    for more, cluster in ((1e-2, 1), (1e-4, 1), (3e-7, 0), (0.0, 0)):  # the first among equals
+        weight = torch.tensor([1.0, 1.0 + more])
+        assert prolongation(ends, path, 3, weight).cluster[1] == cluster

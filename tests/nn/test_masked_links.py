@@ -170,6 +170,20 @@ def test_pairs_are_uniform_among_those_without_an_edge():
     assert torch.equal(one, two)
 
 
+def test_every_pair_of_a_large_graph_may_be_drawn():
+    """Numbers of single precision would leave out 19 of 20 pairs, and repeat the others."""
+    torch.manual_seed(0)
+    drawn = non_edges(torch.randint(20_000, (2, 200_000)), 20_000)
+    assert drawn.unique(dim=1).size(1) > 200_000 - 200  # 50 are expected twice
+
+
+def test_first_weights_are_glorots():
+    """Uniform up to sqrt(6 / (5 + 8)), of whatever layer."""
+    bound = (6 / 13) ** 0.5
+    largest = [float(model(seed).convs[0].lin.weight.detach().abs().max()) for seed in range(9)]
+    assert 0.95 * bound < max(largest) <= bound
+
+
 X, EDGES = graph()
 WEIGHT = torch.ones(EDGES.size(1)).double()
 

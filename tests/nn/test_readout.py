@@ -177,7 +177,7 @@ def test_recipes_are_read_off_too():
     graphs = random_batch(sizes=(9, 12))
     model = HierarchicalReadout(OfficialGraphUNet(4, 6, 6, 2), 3)
     model(torch.randn(21, 4), graphs.edge_index, graphs.batch).sum().backward()
-    assert all(p.grad is not None for p in model.parameters())
+    assert all(p.grad.abs().sum() > 0 for p in model.parameters())
 
 
 ONE, NONE = torch.ones(1, 4), torch.empty(2, 0, dtype=torch.long)
