@@ -196,7 +196,7 @@ def test_several_seeds(tmp_path, capsys):
 @pytest.mark.parametrize(
     "argv, message",
     [
-        (["--dataset", "rabbit"], "'name' must be one of karate, grid"),
+        (["--dataset", "rabbit"], "'dataset' must be one of karate, grid"),
         (["--task", "sing"], "'task' must be one of 'autoencode', 'masked', 'classify'"),
         (["--task", "no.such.Task"], "'task' names no class"),
         (["--data", "pyg_gunet.GPool"], "'datamodule' must name a LightningDataModule"),

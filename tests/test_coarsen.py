@@ -210,7 +210,7 @@ def test_stale_levels_are_refused():
 def test_words_and_hierarchies_that_do_not_fit():
     with pytest.raises(ValueError, match="'connect' must be one of 'contract'"):
         Coarsen(2, connect="walk")
-    with pytest.raises(ValueError, match="'pool_ratios' must hold at least one ratio and at most"):
+    with pytest.raises(ValueError, match="'ratio' must hold at least one ratio and at most"):
         Coarsen(2, [0.5, 0.5, 0.5])
     with pytest.raises(ValueError, match="'data' must hold edges and nodes"):
         Coarsen(2)(Data())

@@ -3,8 +3,9 @@
 The hosts are network namespaces of their own, joined by a cable alone (Linux, as root); on each
 ``torchrun --nnodes 2`` starts one process. Small graphs in batches, and one large graph by sampled
 neighbours, are trained there and by one process: the curves have to be the same. Then all processes
-of the second host are killed in the middle of a run: the first has to end it with its message, and
-a single process has to go on from the checkpoint. Exit status 1 where one of these does not hold.
+of one host, in another run of the other, are killed in the middle of it: who is left has to end the
+run with its message, and a single process has to go on from the checkpoint. Exit status 1 where one
+of these does not hold.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from torch_geometric.data import Data
 from tests.mutants import ROOT
 from tests.pyg import two_fits
 
-HOSTS = {"gunet0": "10.88.0.1", "gunet1": "10.88.0.2"}
+HOSTS = {f"gunet{os.getpid()}-{at}": f"10.88.0.{at + 1}" for at in range(2)}
 LIMIT = 1e-5
 ENDED = "another process of the run has ended"
 COMMON = ["--accelerator", "cpu", "--hidden-channels", "16", "--depth", "2", "--quiet"]
@@ -134,18 +135,19 @@ def equal(task: str, dataset: Path, folder: Path) -> dict[str, float]:
     return apart(folder / "one", folder / "two")
 
 
-def killed(dataset: Path, out: Path) -> dict[str, Any]:
-    """What the first host does when the second is gone, and whether the run goes on."""
+def killed(gone: int, dataset: Path, out: Path) -> dict[str, Any]:
+    """What one host does when the other is gone, and whether the run goes on."""
     options = ["--dataset", dataset, *TASKS["neighbors"][:-1], 100_000, "--out", out]
-    first, second = start(*options)
+    hosts = start(*options)
     while not (out / "last.ckpt").exists():
-        if first.poll() is not None:
-            raise RuntimeError(first.communicate()[1])
+        if hosts[0].poll() is not None:
+            raise RuntimeError(hosts[0].communicate()[1])
         time.sleep(0.1)
-    count = kill(list(HOSTS)[1])
+    count = kill(list(HOSTS)[gone])
     begun = time.monotonic()
-    _, err = first.communicate(timeout=600)
-    second.communicate()
+    left = hosts[1 - gone]
+    _, err = left.communicate(timeout=600)
+    hosts[gone].communicate()
     seconds = time.monotonic() - begun
     reached = torch.load(out / "last.ckpt", weights_only=True)["epoch"] + 1
     more = ["--devices=1", "--hosts=1", f"--epochs={reached + 1}", "--quiet"]
@@ -154,7 +156,7 @@ def killed(dataset: Path, out: Path) -> dict[str, Any]:
     epochs = [int(row["epoch"]) for row in rows(out)]
     return {
         "processes": count,
-        "status": first.returncode,
+        "status": left.returncode,
         "seconds": round(seconds, 1),
         "message": next((line for line in err.splitlines() if ENDED in line), ""),
         "epochs": reached,
@@ -178,12 +180,15 @@ def main(argv: list[str] | None = None) -> int:
             (Path(temporary) / task).mkdir()
             found[task] = equal(task, file, Path(temporary) / task)
             print(task, found[task], flush=True)
-        found["killed"] = killed(files["neighbors"], Path(temporary) / "killed")
-        print("killed", found["killed"], flush=True)
+        for gone in (1, 0):
+            name = f"killed: {('first', 'second')[gone]}"
+            found[name] = killed(gone, files["neighbors"], Path(temporary) / str(gone))
+            print(name, found[name], flush=True)
     if args.json is not None:
         args.json.write_text(json.dumps({"edges": args.edges, **found}, indent=2) + "\n")
     same = all(found[task]["losses"] <= LIMIT < found[task]["learned"] for task in TASKS)
-    ended = found["killed"]["status"] and found["killed"]["message"] and found["killed"]["resumed"]
+    ends = [one for name, one in found.items() if name.startswith("killed")]
+    ended = all(one["status"] and one["message"] and one["resumed"] for one in ends)
     return int(not (same and ended))
 
 

@@ -178,7 +178,7 @@ class MaskedAutoEncoder(torch.nn.Module):
             x (Tensor): Features, [N, in_channels].
             hidden (Tensor, optional): The nodes that count, [N], boolean. (default: None, all)
         """
-        x_hat, x = check_pair(x_hat, x, hidden)
+        x_hat, x = check_pair(x_hat, x, hidden, "hidden")
         far = 1.0 - F.cosine_similarity(x_hat, x, dim=-1)
         return far.clamp(min=0).pow(self.gamma).mean()
 

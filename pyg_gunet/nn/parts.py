@@ -104,25 +104,27 @@ def apply_norm(
     return norm(x, **options)
 
 
-def check_pool_ratios(pool_ratios: Any, depth: int) -> list[float | int]:
+def check_pool_ratios(pool_ratios: Any, depth: int, name: str = "pool_ratios") -> list[float | int]:
     """One ratio per level, from one ratio or a list of them, whose last one stands for all levels
     below it, as in PyG."""
     check_positive_int(depth, "depth", maximum=MAX_DEPTH)
     if isinstance(pool_ratios, (list, tuple)):
         if not 0 < len(pool_ratios) <= depth:
             raise ValueError(
-                f"'pool_ratios' must hold at least one ratio and at most one per level, {depth} "
+                f"'{name}' must hold at least one ratio and at most one per level, {depth} "
                 f"of them (got {list(pool_ratios)!r})"
             )
         ratios = [*pool_ratios, *[pool_ratios[-1]] * (depth - len(pool_ratios))]
     else:
         ratios = [pool_ratios] * depth
     for ratio in ratios:
-        check_ratio(ratio, "pool_ratios")
+        check_ratio(ratio, name)
     return ratios
 
 
-def check_pair(x_hat: Tensor, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+def check_pair(
+    x_hat: Tensor, x: Tensor, mask: Tensor | None, name: str = "mask"
+) -> tuple[Tensor, Tensor]:
     """A reconstruction and its target at the door of a loss, both of the nodes of `mask`."""
     with outermost() as values:
         check_features(x, None, values)
@@ -133,12 +135,12 @@ def check_pair(x_hat: Tensor, x: Tensor, mask: Tensor | None) -> tuple[Tensor, T
             )
         if mask is None:
             return x_hat, x
-        check_tensor(mask, "mask")
+        check_tensor(mask, name)
         if mask.dtype != torch.bool or mask.shape != x.shape[:1]:
             raise ValueError(
-                f"'mask' must be boolean of shape [{x.size(0)}] "
+                f"'{name}' must be boolean of shape [{x.size(0)}] "
                 f"(got {mask.dtype} of shape {list(mask.shape)})"
             )
         if values and not bool(mask.any()):
-            raise ValueError("'mask' must select a node (got none)")
+            raise ValueError(f"'{name}' must select a node (got none)")
     return x_hat[mask], x[mask]

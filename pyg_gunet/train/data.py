@@ -83,11 +83,21 @@ class GraphData(LightningDataModule):
         if not len(self.graphs):
             found = self.dataset
             if isinstance(found, str):
-                found = pyg_gunet.load(found, self.root, **self.options)
+                found = self.load(found)
             self.graphs = [found] if isinstance(found, Data) else found  # type: ignore[assignment]
             if not len(self.graphs) or not all("edge_index" in data for data in self.graphs[:1]):
                 raise ValueError(f"'dataset' must hold graphs with edges (got {found!r:.80})")
         return self.graphs
+
+    def load(self, name: str) -> Any:
+        """The data set of this name; what :func:`load` calls 'name' is called 'dataset' here."""
+        try:
+            return pyg_gunet.load(name, self.root, **self.options)
+        except (ValueError, ImportError) as error:
+            text = str(error)
+            if not text.startswith("'name' "):
+                raise
+            raise type(error)(text.replace("'name'", "'dataset'", 1)) from error
 
     def setup(self, stage: str | None = None) -> None:
         """Reads the data and splits it."""

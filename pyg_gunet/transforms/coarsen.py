@@ -145,7 +145,7 @@ class Coarsen(BaseTransform):
     """
 
     def __init__(self, depth: int, ratio: Ratios = 0.5, connect: str = "contract") -> None:
-        self.ratios = check_pool_ratios(ratio, depth)
+        self.ratios = check_pool_ratios(ratio, depth, "ratio")
         self.depth, self.connect = depth, connect
         check_choice(connect, "connect", STRUCTURAL)
 

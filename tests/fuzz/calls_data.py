@@ -160,7 +160,7 @@ def transform_calls() -> list[Call]:
             "BorderWeight.forward",
             BorderWeight,
             {"data": (Data(y=LABEL, edge_index=EDGES, num_nodes=N), anything(*bad_data))},
-            parts=("y", "instance"),
+            parts={"data": ("y", "instance")},
         ),
         Call(
             "connected_instances",
@@ -222,7 +222,7 @@ def dataset_calls() -> list[Call]:
             lambda: load,
             {"name": ("ring", anything(*names)), "root": ("data", anything(None, 3, 1.5, []))},
             errors=(OSError,),
-            parts=("path", "folder"),
+            parts={"name": ("path", "folder")},
         ),
         Call(
             "read_images",
@@ -291,7 +291,7 @@ def run_calls() -> list[Call]:
                 **option_arguments(),
             },
             errors=(OSError,),
-            parts=("name", "task", "max_epochs", "datamodule"),
+            parts={"model": ("task",), "epochs": ("max_epochs",)},
         ),
         Call(
             "fit.resume",
@@ -308,7 +308,6 @@ def run_calls() -> list[Call]:
             lambda: evaluate,
             {"ckpt": (run, paths(folder() / "a.edgelist", folder())), **elsewhere},
             errors=(OSError,),
-            parts=("name",),
         ),
         Call(
             "embed",
@@ -321,6 +320,5 @@ def run_calls() -> list[Call]:
                 **elsewhere,
             },
             errors=(OSError,),
-            parts=("name",),
         ),
     ]

@@ -143,7 +143,6 @@ def coder_calls(unet: dict[str, Any], weighted: dict[str, Any]) -> list[Call]:
             "MaskedAutoEncoder.loss",
             once(masked, "loss"),
             {**pair, "hidden": (BATCH == 0, tensors(dtypes="bool", optional=True))},
-            parts=("mask",),
         ),
         Call(
             "MaskedLinkEncoder",
@@ -202,13 +201,12 @@ def level_calls() -> list[Call]:
             "Coarsen",
             lambda: Coarsen,
             {"depth": (2, ints(1)), "ratio": (0.5, ratios), "connect": ("contract", choices())},
-            parts=("pool_ratios",),
         ),
         Call(
             "Coarsen.call",
             lambda: Coarsen(2),
             {"data": (graph, anything(None, 3, "x", [], X, *wrong))},
-            parts=("edge_index",),
+            parts={"data": ("edge_index",)},
         ),
         Call(
             "repeat_graph",

@@ -218,7 +218,7 @@ def divergence_calls() -> list[Call]:
                 "nu": (1.0, numbers(0.0, 64.0, above=True)),
                 "total": (None, anything(3, "x", optional=True)),
             },
-            parts=PairScores._fields,
+            parts={"pairs": PairScores._fields},
         ),
         Call(
             "pair_readout",
@@ -228,7 +228,7 @@ def divergence_calls() -> list[Call]:
                 "readout": ("classifier", choices()),
                 "clip": (5.0, numbers(0.0)),
             },
-            parts=PairScores._fields,
+            parts={"pairs": PairScores._fields},
         ),
     ]
 

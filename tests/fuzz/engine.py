@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import is_tensor
+
 from tests.fuzz.values import Kind
 
 SECONDS = 20  # that a refusal may take
@@ -29,14 +31,14 @@ class Call:
         arguments: ``{name: (good value, kind)}``.
         errors: What may be raised beside ValueError, TypeError and IndexError: what takes paths
             may raise OSError.
-        parts: Names inside an argument that an error may name instead.
+        parts: Of an argument, the names inside it that an error may name instead.
     """
 
     name: str
     make: Callable[[], Callable[..., Any]]
     arguments: dict[str, tuple[Any, Kind]]
     errors: tuple[type[Exception], ...] = ()
-    parts: tuple[str, ...] = ()
+    parts: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def good(self) -> dict[str, Any]:
         return {name: value for name, (value, _) in self.arguments.items()}
@@ -95,8 +97,9 @@ def run(calls: list[Call], seed: int = 0, share: float = 1.0) -> Report:
         except (ValueError, TypeError, IndexError, *call.errors) as error:
             text = str(error).replace("`", "'")  # torchmetrics quotes so
             # A size of its own that does not fit another argument's: either may be named.
-            named = arguments if what in FIT or name in SIZES else (name,)
-            if any(f"'{one}'" in text for one in (*named, *call.parts)):
+            sized = what in FIT or name in SIZES
+            others = [one for one, given in arguments.items() if sized and is_tensor(given)]
+            if any(f"'{one}'" in text for one in (name, *others, *call.parts.get(name, ()))):
                 report.refused += 1
             else:
                 report.unnamed.append(f"{label}: {type(error).__name__}: {str(error)[:150]}")
