@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +16,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pyg_gunet.graph.sparse import csr
+from pyg_gunet.graph import adjacency
+from pyg_gunet.graph.sparse import csr, product
 
 collect_ignore = ["browser.py"]  # imports what the extra 'browser' alone brings
 
@@ -231,3 +234,18 @@ def data_root(tmp_path: Path) -> Callable[[str], Path]:
         return target
 
     return copy
+
+
+def force_dense(monkeypatch: pytest.MonkeyPatch, share: float = 0.0) -> None:
+    """Makes every product that may be dense dense."""
+    monkeypatch.setattr(product, "SPARSE_RATE", 1e-30)
+    monkeypatch.setattr(adjacency, "DENSE_SHARE", share)
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    """Until a process has written a file."""
+    for _ in range(2400):
+        if path.exists() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    assert path.exists(), process.communicate()[1]

@@ -6,13 +6,12 @@ import json
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
 
 from pyg_gunet import cli
+from tests.conftest import wait_for
 from tests.test_cli import QUICK, run  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
@@ -21,14 +20,6 @@ pytestmark = pytest.mark.usefixtures("quick_pictures")
 def start(*argv: object, **options: object) -> subprocess.Popen:
     command = [sys.executable, "-m", "pyg_gunet.cli", "fit", *QUICK, *map(str, argv)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
-
-
-def wait_for(path: Path, process: subprocess.Popen) -> None:
-    for _ in range(2400):
-        if path.exists() or process.poll() is not None:
-            break
-        time.sleep(0.1)
-    assert path.exists(), process.communicate()[1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -8,7 +8,6 @@ from torch_geometric.utils import remove_self_loops, subgraph
 
 from pyg_gunet import sampled_two_hop
 from pyg_gunet.functional.connect import contract, induced, two_hop
-from pyg_gunet.graph import adjacency
 from pyg_gunet.graph.adjacency import Adjacency
 from pyg_gunet.graph.sparse import product
 from pyg_gunet.nn.connect import (
@@ -17,19 +16,13 @@ from pyg_gunet.nn.connect import (
 from tests.conftest import (
     dense_adjacency,
     dense_two_hop,
+    force_dense,
     graphs_with_perm,
     permuted,
     random_batch,
     random_graph,
     to_dense,
 )
-
-
-def force_dense(monkeypatch: pytest.MonkeyPatch, share: float = 0.0) -> None:
-    """Makes every product that may be dense dense."""
-    monkeypatch.setattr(product, "SPARSE_RATE", 1e-30)
-    monkeypatch.setattr(adjacency, "DENSE_SHARE", share)
-
 
 # --- two_hop against the dense square
 

@@ -13,21 +13,14 @@ from torch_geometric.nn import GraphConv
 from pyg_gunet import GraphUNet, sampled_two_hop
 from pyg_gunet.functional import connect
 from pyg_gunet.functional.connect import contract, induced, two_hop
-from pyg_gunet.graph import adjacency
-from pyg_gunet.graph.sparse import product
 from tests.conftest import (
     Graph,
     dense_adjacency,
     dense_two_hop,
+    force_dense,
     graphs_with_perm,
     random_graph,
 )
-
-
-def force_dense(monkeypatch: pytest.MonkeyPatch, share: float = 0.0) -> None:
-    """Makes every product that may be dense dense."""
-    monkeypatch.setattr(product, "SPARSE_RATE", 1e-30)
-    monkeypatch.setattr(adjacency, "DENSE_SHARE", share)
 
 
 def dense_grad(graph: Graph, perm, weight, upstream):

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch_geometric.data import Batch, Data
 from pyg_gunet.train import AutoEncode, Classify, fit, loading
 from pyg_gunet.train.launch import launched, one_by_one
 from pyg_gunet.train.loading import EpochSampler, SharedBatches, graph_loader, place
+from tests.conftest import wait_for
 from tests.pyg import two_fits
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -226,14 +226,6 @@ def write_tu(folder: Path) -> None:
         first += data.num_nodes
     for part, text in lines.items():
         (raw / f"TOY_{part}.txt").write_text("\n".join(text) + "\n")
-
-
-def wait_for(path: Path, process: subprocess.Popen) -> None:
-    for _ in range(2400):
-        if path.exists() or process.poll() is not None:
-            break
-        time.sleep(0.1)
-    assert path.exists(), process.communicate()[1]
 
 
 def second_process(pid: int) -> int:
