@@ -73,7 +73,7 @@ def darcy() -> str:
 
 @block(
     "advection", ["mesh_physics.json", "mesh_physics.csv"],
-    MESHES.format("1 --epochs 100 --name advection --largest 500"),
+    MESHES.format("2 --epochs 100 --name advection --largest 500"),
     "2026-11-27", "seeds as told", "0.2.0", ONE,
 )  # fmt: skip
 def advection() -> str:
