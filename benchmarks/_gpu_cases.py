@@ -62,7 +62,7 @@ def steady() -> dict[str, Make]:
         return lambda c, r: GPool(c, r, select="spread", quantiles=1, reduce=reduce, connect=own)
 
     def made(reduce: str, connect: str, lift: str) -> GraphUNet:
-        given = {"connect": "walk"} if connect == "walk" else {}
+        given: Any = {"connect": "walk"} if connect == "walk" else {}
         pool = pooled(reduce, connect)
         return GraphUNet(*SIZE, lift=lift, pool=pool, act="elu", **given)
 
@@ -118,6 +118,8 @@ def special_cases(x: Tensor, edge_index: Tensor, batch: Tensor) -> Iterator[Case
     """Edge features, coarsened data, drawn edges, and what hides a part of its input."""
     torch.manual_seed(1)
     attr = torch.randn(edge_index.size(1), 2)
+    model: Any
+    of: tuple[str, ...]
     featured = {
         "GINEConv": lambda i, o: GINEConv(torch.nn.Linear(i, o), edge_dim=2),
         "DirectionConv": lambda i, o: DirectionConv(i, o),

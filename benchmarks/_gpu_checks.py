@@ -68,7 +68,7 @@ class HostWaits(TorchDispatchMode):
         return func(*args, **kwargs)
 
 
-def prepared() -> dict[str, torch.nn.Module]:
+def prepared() -> dict[str, Any]:
     """Models whose levels hang on the graph alone."""
     return {
         "levels": GraphUNet(8, 16, 3, 3, lift="interpolate", pool=fixed),

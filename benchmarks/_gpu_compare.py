@@ -126,7 +126,7 @@ def check(case: Case, device: torch.device) -> dict[str, Any]:
         return {"wrong": f"{type(error).__name__}: {error}"[:300]}
 
 
-def awake(model: torch.nn.Module) -> torch.nn.Module:
+def awake(model: torch.nn.Module) -> Any:
     """The model with random numbers in all parameters that start at zero, so that a gradient
     reaches every part."""
     generator = torch.Generator().manual_seed(2)

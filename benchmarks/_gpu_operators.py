@@ -43,6 +43,7 @@ LEFT_OUT = {
 
 def operator_cases(x: Tensor, edge_index: Tensor, batch: Tensor, weight: Tensor) -> Iterator[Case]:
     """Selection, connectivity and lifting."""
+    run: Callable[..., Any]
     n = x.size(0)
     torch.manual_seed(2)
     y = torch.randn(n)
@@ -108,6 +109,7 @@ def _fields(pool: GPool, x: Tensor, edge_index: Tensor, batch: Tensor) -> Any:
 
 def segmentation_cases(edge_index: Tensor, batch: Tensor, pos: Tensor) -> Iterator[Case]:
     """Losses, scores and metrics of a segmentation, and border weights."""
+    run: Callable[..., Any]
     n, classes = batch.size(0), 5
     torch.manual_seed(3)
     target = torch.randint(classes, (n,))
@@ -187,12 +189,14 @@ def segmentation_cases(edge_index: Tensor, batch: Tensor, pos: Tensor) -> Iterat
 
 def critic_cases() -> Iterator[Case]:
     """Log-ratios: forward, loss and gradients, what is read, and that training ends well."""
+    run: Callable[..., Any]
     torch.manual_seed(4)
     n, graphs = 200, 10
     p, q = torch.randn(n, 4) + 0.5, torch.randn(n, 4)
     x = torch.randn(n, 4)
     y = x[:, :3] + 0.5 * torch.randn(n, 3)
     batch = torch.arange(n) // (n // graphs)
+    kinds: list[tuple[Any, tuple[Tensor, ...]]]
     kinds = [(KLCritic(4, 16, objective=o), (p, q)) for o in ("jsd", "nce", "dv", "infonce")]
     kinds += [(KLCritic(4, 16, base="gaussian"), (p, q))]
     kinds += [

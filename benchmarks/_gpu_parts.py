@@ -186,7 +186,11 @@ def critics(args: argparse.Namespace) -> Figures:
         seconds = time.perf_counter() - begin
         found = float(critic.estimate(*draw(kl, 1_000)).value)
         truth = d * 0.125 if kl else -0.5 * d * math.log(1 - rho**2)
-        out = {"steps": done.steps, "seconds": seconds, "ms": 1e3 * seconds / done.steps}
+        out: dict[str, Any] = {
+            "steps": done.steps,
+            "seconds": seconds,
+            "ms": 1e3 * seconds / done.steps,
+        }
         out |= {"nats": found, "truth": truth}
         if done.steps != steps or not math.isfinite(found):
             out["wrong"] = f"{done.steps} steps, {found} nats"
