@@ -188,6 +188,6 @@ def test_report_holds_all_of_a_run(tmp_path):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_fit_on_a_gpu(tmp_path):
+def test_fit_on_cuda(tmp_path):
     run = train(tmp_path / "run", accelerator="gpu")
     assert evaluate(run.folder)["mse"] == pytest.approx(run.figures["mse"], rel=1e-3)
