@@ -125,7 +125,8 @@ class Density(torch.nn.Module):
         r"""Fits the regression to training batches ``[(x, y), ...]``."""
         x, y = (torch.cat(part).double() for part in zip(*batches))
         design = torch.cat([x, torch.ones_like(y[:, :1])], dim=1)
-        self.slope.copy_(torch.linalg.lstsq(design, y, driver="gelsd").solution)
+        # The driver for designs of any rank is one of the CPU's alone.
+        self.slope.copy_(torch.linalg.lstsq(design.cpu(), y.cpu(), driver="gelsd").solution)
         left = y - design @ self.slope
         cov = left.T @ left / max(len(y) - design.size(1), 1)
         # A floor where y is a function of x, and where channels repeat.
