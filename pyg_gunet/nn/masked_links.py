@@ -35,9 +35,14 @@ class MaskedLinkEncoder(torch.nn.Module):
     `Bandana <https://arxiv.org/abs/2402.07225>`_ (Zhao et al. 2024). In training, at every layer
     anew, an edge carries a random share of what its target gets, a softmax of normal draws over the
     edges of a target (section 4.1). From the states of every layer one perceptron on the product of
-    two nodes' states tells edges, weighed by their shares, from pairs without one (section 4.2). No
-    feature is predicted, and no label read. A layer is a :class:`~torch_geometric.nn.GCNConv`, a
-    :class:`~torch_geometric.nn.BatchNorm` and a nonlinearity, behind dropout.
+    two nodes' states tells edges, each weighed by the mean share, from pairs without one (section
+    4.2). No feature is predicted, and no label read. A layer is a
+    :class:`~torch_geometric.nn.GCNConv`, a :class:`~torch_geometric.nn.BatchNorm` and a
+    nonlinearity, behind dropout.
+
+    Equation 8 weighs an edge by its own share, so that those that are hidden hardly count; the
+    authors' code by the share of some other edge, as it keeps shares in another order than edges.
+    The mean is what that comes to, without its noise.
 
     Args:
         in_channels (int): Size of each input sample.
@@ -167,9 +172,9 @@ class MaskedLinkEncoder(torch.nn.Module):
         neg_edge_index: Tensor | None = None,
         batch: Tensor | None = None,
     ) -> Tensor:
-        r"""The mean over layers of the cross-entropy of edges, weighed by their shares, plus that
-        of random pairs, each a mean (eq. 8), a scalar to minimise. Where there are no edges, or no
-        other pairs, their part is 0.
+        r"""The mean over layers of the mean cross-entropy of edges, times their mean share, plus
+        that of random pairs, a scalar to minimise. Where there are no edges, or no other pairs,
+        their part is 0.
 
         Args:
             states (list): The states of every layer, each [N, hidden_channels].
@@ -204,7 +209,7 @@ class MaskedLinkEncoder(torch.nn.Module):
             count, others = edge_index.size(1), neg_edge_index.size(1)
             for z, share in zip(states, shares):
                 logits = self.decode(z, pairs)
-                told = (share * F.softplus(-logits[:count])).sum() / max(count, 1)
+                told = share.sum() * F.softplus(-logits[:count]).sum() / max(count, 1) ** 2
                 losses.append(told + F.softplus(logits[count:]).sum() / max(others, 1))
         return torch.stack(losses[1:]).mean()
 

@@ -50,7 +50,7 @@ def test_states_and_loss_are_their_formulas():
     terms = []
     for z, share in zip(states, shares):
         told = [net.decoder(z[p[0]] * z[p[1]]).softmax(-1).log() for p in (edge_index, other)]
-        terms.append(-(share * told[0][:, 0]).mean() - told[1][:, 1].mean())
+        terms.append(-share.mean() * told[0][:, 0].mean() - told[1][:, 1].mean())
     loss = net.loss(states, shares, edge_index, other)
     torch.testing.assert_close(loss, sum(terms) / 2)
 
