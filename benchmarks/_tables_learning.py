@@ -175,8 +175,8 @@ def masked() -> str:
     names = {
         "links hidden: graph convolutions, no U": "links: plain GNN",
         "links hidden: ours, all but the first and last on a coarser level": "links: ours",
-        "links hidden, weighed by own shares: graph convolutions, no U": "links, own share: plain GNN",
-        "links hidden, weighed by own shares: ours, on a coarser level": "links, own share: ours",
+        "links hidden, by own shares: graph convolutions, no U": "links, own share: plain GNN",
+        "links hidden, by own shares: ours, on a coarser level": "links, own share: ours",
         "features hidden: ours, `two_hop`": "ours: two_hop",
         "features hidden: ours, `induced`": "ours: induced",
         "features hidden: two attention layers, no U": "plain GNN",
