@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from _gpu_compare import HALF, HALF_ABSOLUTE, Case, awake, step
+from _gpu_systems import levels as fixed
 from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.nn import GINEConv, SAGEConv
@@ -30,10 +31,6 @@ from pyg_gunet.nn.direction import DirectionConv
 Make = Callable[[], torch.nn.Module]
 SIZE = (8, 16, 3, 3)
 WAYS = (("keep", "zero"), ("mean", "interpolate"), ("keep", "propagate"), ("mean", "nearest"))
-
-
-def fixed(channels: int, ratio: float | int) -> GPool:
-    return GPool(channels, ratio, select="spread", quantiles=1, reduce="mean", connect="contract")
 
 
 def free() -> dict[str, Make]:

@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 from _common import heavy_tailed
-from _gpu_cases import fixed, model_cases, special_cases
+from _gpu_cases import model_cases, special_cases
 from _gpu_compare import Case, check
 from _gpu_operators import critic_cases, operator_cases, segmentation_cases
+from _gpu_systems import levels as fixed
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch_geometric.nn import SAGEConv
 

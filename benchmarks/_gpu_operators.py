@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from _gpu_cases import fixed
 from _gpu_compare import Case, awake, step
+from _gpu_systems import levels as fixed
 from torch import Tensor
 from torch_geometric.data import Data
 

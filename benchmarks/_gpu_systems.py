@@ -32,6 +32,7 @@ def structural(channels: int, ratio: float | int) -> GPool:
 
 
 def levels(channels: int, ratio: float | int) -> GPool:
+    """The same, and rows averaged on the way down."""
     return GPool(channels, ratio, select="spread", quantiles=1, connect="contract", reduce="mean")
 
 

@@ -109,9 +109,7 @@ def run_part(name: str, args: argparse.Namespace, limit: float, told: Told) -> d
     return follow(command, env, limit, told)
 
 
-def follow(
-    command: list[str], env: dict[str, str], limit: float, told: Told
-) -> dict[str, Any]:  # fmt: skip
+def follow(command: list[str], env: dict[str, str], limit: float, told: Told) -> dict[str, Any]:
     """``{"seconds", "figures"}`` of a process that writes a line of JSON for every system."""
     start, figures = time.perf_counter(), dict[str, Any]()
     late = threading.Event()

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pyg_gunet import options
-from pyg_gunet.extras import ADVICE
+from pyg_gunet.extras import extra
 
 DATASETS = (
     "karate, grid, ring, bunny, minnesota, airfoil, logo, digits, Planetoid/NAME, TU/NAME, "
@@ -135,7 +135,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     SIGTERM."""
     args, rest = build_parser().parse_known_args(argv)
     try:
-        with warnings.catch_warnings():  # of PyG's import, on torch 2.15: nothing a user can mend
+        with extra(), warnings.catch_warnings():
+            # Of PyG's import, on torch 2.15: nothing a user can mend.
             warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
             code = _run(args, rest)
         sys.stdout.flush()
@@ -157,9 +158,7 @@ def _told(error: Exception) -> str:
     """An error in one line. What the user can put right needs no name; anything else is shown with
     its own."""
     text = " ".join(str(error).split()) or "no more is known"
-    if isinstance(error, ModuleNotFoundError):
-        return text if ADVICE in text else f"{text}; {ADVICE}"
-    known = isinstance(error, (ValueError, TypeError, IndexError, OSError))
+    known = isinstance(error, (ValueError, TypeError, IndexError, OSError, ModuleNotFoundError))
     known = known and type(error).__module__ == "builtins"
     told = known or isinstance(error, argparse.ArgumentError)
     return text if told else f"{type(error).__name__}: {text}"

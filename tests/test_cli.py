@@ -293,12 +293,14 @@ def test_unforeseen_errors_are_named_and_traceback_shows_them(tmp_path, capsys, 
 
 
 def test_a_package_of_the_extra_that_is_missing(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyg_gunet.train", None)
-    monkeypatch.delitem(sys.modules, "pyg_gunet.train.run", raising=False)
+    monkeypatch.setitem(sys.modules, "jsonargparse", None)
+    monkeypatch.delitem(sys.modules, "pyg_gunet.train.command", raising=False)
     assert cli.main(["fit", *QUICK, "--out", str(tmp_path / "run")]) == 2
     err = capsys.readouterr().err
     assert err.startswith("pyg-gunet: error: ")
     assert err.endswith("pip install 'pyg_gunet[train]' brings it\n")
+    err = error_of(capsys, "fit", *QUICK, "--import", "nobody")  # which the extra does not bring
+    assert err == "pyg-gunet: error: No module named 'nobody'\n"
 
 
 def test_ctrl_c_before_training_is_130(tmp_path, capsys, monkeypatch):
