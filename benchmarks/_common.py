@@ -128,12 +128,13 @@ class PeakMemory:
         self.mb = (self.peak - self.start) / 1e6
 
 
-def in_child(script: str, *args: str) -> Any:
-    """Runs a script in a process of its own (memory starts fresh) and returns its last line as
-    JSON."""
+def in_child(script: str, *args: str, **env: str) -> Any:
+    """Runs a script in a process of its own (memory starts fresh), `env` added to its environment,
+    and returns its last line as JSON."""
     done = subprocess.run(
-        [sys.executable, script, *args], capture_output=True, text=True, check=False
-    )
+        [sys.executable, script, *args],
+        capture_output=True, text=True, check=False, env={**os.environ, **env},
+    )  # fmt: skip
     if done.returncode != 0:
         raise RuntimeError(f"{script} {' '.join(args)} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])

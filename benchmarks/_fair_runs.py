@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from _fair_train import DROPOUT, work
 from _runs import Row, attempt, child, read, resume
 
 RESULTS = Path(__file__).parent / "results" / "official_folds.csv"
-KEY = ("name", "system", "fold", "config", "final")
+KEY = ("name", "system", "fold", "config", "run", "final")
 FIELDS = (*KEY, "width", "stem", "epochs", "steps", "parameters", "epoch", "val", "val_loss",
           "test", "seconds", "failed")  # fmt: skip
 # What half an hour of one core allows, the same for every system of a set: a graph of DD has ten
@@ -22,6 +23,8 @@ FIELDS = (*KEY, "width", "stem", "epochs", "steps", "parameters", "epoch", "val"
 BUDGET = {"width": 32, "stem": 2, "epochs": 20, "steps": 26, "counts": False}
 BUDGETS = {"DD": {"width": 16, "stem": 1, "epochs": 6, "steps": 30, "counts": True}}
 SEARCHED = (0,)  # the folds on whose validation parts a configuration is chosen
+# With several runs per fold: as Errica et al. do it, every fold chooses for itself, and longer.
+LONG = {"NCI1": {"epochs": 60}, "DD": {"epochs": 12}}
 LEAKS = "PyG GraphUNet"
 CHILD = Path(__file__).parent / "_fair_train.py"
 
@@ -50,34 +53,35 @@ def chosen(rows: list[dict[str, str]], name: str, system: str, folds: list[int])
 
 
 def official(args: Any, python: str) -> list[dict[str, str]]:
-    """All runs that have no line yet: the search of every system, then fold after fold."""
+    """All runs that have no line yet: the search of every system, then fold after fold. With one
+    run per fold, the folds `SEARCHED` choose for all; with several, each chooses for itself."""
     end = time.monotonic() + (float("inf") if args.budget is None else args.budget)
     path, name = args.csv, args.name
     shared: Row = {"name": name, "root": args.root, "splits": str(args.splits), "threads": 1,
-                   "states": str(args.states or Path(args.root, "states")),
+                   "states": str(args.states or Path(args.root, "states")), "run": 0,
                    **BUDGETS.get(name, BUDGET)}  # fmt: skip
+    shared |= LONG.get(name, {}) if args.runs > 1 else {}
     folds = list(range(10))
     if args.quick:
         shared |= {"width": 8, "steps": 4, "epochs": 2}
         folds = [0]
-    searched = [fold for fold in SEARCHED if fold in folds]
+    judges = {f: [f] if args.runs > 1 else [s for s in SEARCHED if s in folds] for f in folds}
     systems = args.system or SYSTEMS
 
     def search() -> Any:
-        for system in systems:
-            for fold in searched:
+        for fold in sorted({judge for found in judges.values() for judge in found}):
+            for system in systems:
                 for config in range(len(DROPOUT)):
                     if time.monotonic() < end:
                         yield {**shared, "config": config, "system": system, "fold": fold,
                                "final": False}, python  # fmt: skip
 
     def final() -> Any:
-        for fold in folds:
-            for system in systems:
-                config = chosen(read(path), name, system, searched)
-                if config is not None and time.monotonic() < end:
-                    yield {**shared, "config": config, "system": system, "fold": fold,
-                           "final": True}, python  # fmt: skip
+        for run, fold, system in itertools.product(range(args.runs), folds, systems):
+            config = chosen(read(path), name, system, judges[fold])
+            if config is not None and time.monotonic() < end:
+                yield {**shared, "config": config, "system": system, "fold": fold, "run": run,
+                       "final": True}, python  # fmt: skip
 
     resume(path, KEY, FIELDS, search(), one)
     return read(path) if args.search else resume(path, KEY, FIELDS, final(), one)
@@ -86,11 +90,11 @@ def official(args: Any, python: str) -> list[dict[str, str]]:
 def official_table(
     rows: list[dict[str, str]], name: str, control: str = "no levels"
 ) -> tuple[str, list[dict[str, Any]]]:
-    """Mean and deviation over the folds, and how far each system is from the control on the same
-    folds, with the error of that mean."""
+    """Mean and deviation over the folds of the mean of their runs, and how far each system is from
+    the control on the same folds, with the error of that mean."""
     lines, records = [], []
     done = [row for row in rows if row["name"] == name and row["test"]]
-    by = {s: {r["fold"]: float(r["test"]) for r in done if r["system"] == s} for s in SYSTEMS}
+    by = {s: _by_fold([row for row in done if row["system"] == s], "test") for s in SYSTEMS}
     for system in SYSTEMS:
         own = [row for row in done if row["system"] == system]
         searched = [
@@ -101,14 +105,14 @@ def official_table(
         if not own and not searched:
             continue
         cells: list[Any] = [system, "", "", "", len(own)]
-        val = [float(row["val"]) for row in own]
         if own:
-            figures = {"test_accuracy": list(by[system].values()), "val_accuracy": val}
+            figures = {"test_accuracy": list(by[system].values())}
+            figures["val_accuracy"] = list(_by_fold(own, "val").values())
             gaps = [by[system][f] - by[control][f] for f in by[system] if f in by[control]]
             if system != control and gaps:
                 figures["over_control"] = gaps
             seconds = [float(row["seconds"]) for row in own if row["seconds"]]
-            figures["seconds"] = seconds
+            figures |= {"seconds": seconds, "runs": [len(own) / len(by[system])]}
             for metric, values in figures.items():
                 n, std = len(values), statistics.stdev(values) if len(values) > 1 else 0.0
                 if metric == "over_control":
@@ -121,3 +125,10 @@ def official_table(
                     cells[at] = shown
         lines.append(cells)
     return table(["system", "validation %", "test %", "over no levels", "folds"], lines), records
+
+
+def _by_fold(rows: list[dict[str, str]], field: str) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        found.setdefault(row["fold"], []).append(float(row[field]))
+    return {fold: statistics.mean(values) for fold, values in found.items()}

@@ -114,14 +114,14 @@ def work(run: dict[str, Any]) -> dict[str, Any]:
         return {**found, "seconds": round(time.process_time() - start, 1)}
     train, val, test = ([data[i] for i in part] for part in fold)
     dropout = run.get("dropout", DROPOUT[run["config"]])
-    torch.manual_seed(run["fold"])
-    random.seed(run["fold"])
+    seed = run["fold"] + 10 * run["run"]
+    torch.manual_seed(seed)
+    random.seed(seed)
     model = make(
         run["system"], features, classes, run["width"], dropout, run["stem"], run["counts"]
     )
-    what = "{name}-{system}-{fold}-{config}-{width}-{stem}-{epochs}-{steps}-{counts}.pt".format(
-        **run
-    )
+    what = "{name}-{system}-{fold}-{config}-{width}-{stem}-{epochs}-{steps}-{counts}-{run}.pt"
+    what = what.format(**run)
     path = Path(run["states"], what.replace(" ", "_").replace(":", ""))
     with validation(False):
         if path.exists():

@@ -16,8 +16,9 @@ With `--splits`, a file of Errica et al. 2020 (outer folds and an inner holdout)
 in the same way (:mod:`_fair_nets`): one stem and one head for all, two configurations per system
 (dropout 0.1 or 0.5), of which the one of better validation accuracy on the fold 0 is used in
 all ten; one run per fold, of the few epochs of :mod:`_fair_runs`, where the paper has three of up
-to 1,000. `no levels` is the control: the modules of `ours: levels`, every level keeping every node.
-The epoch is chosen on the validation part; the test part is read once. Trained weights are kept in
+to 1,000. With `--runs 3` it is three, every fold chooses for itself, and epochs are more. `no
+levels` is the control: the modules of `ours: levels`, every level keeping every node. The epoch is
+chosen on the validation part; the test part is read once a run. Trained weights are kept in
 `--states`, so that a run of the search is not done twice.
 
 A line of the CSV file is one fold of one system; none is repeated: start again to resume. `--seeds`
@@ -74,6 +75,9 @@ def main() -> None:
         "--official", action="store_true", help="with --table: that of the official folds"
     )
     p.add_argument("--states", type=Path, help="with --splits: folder of weights (ROOT/states)")
+    p.add_argument(
+        "--runs", type=int, default=1, help="with --splits: per fold; longer from two on"
+    )
     p.add_argument("--search", action="store_true", help="with --splits: read no test part")
     p.add_argument("--table", action="store_true", help="print what the CSV file holds")
     args = p.parse_args()
@@ -98,7 +102,8 @@ def main() -> None:
 
 
 def with_splits(args: argparse.Namespace) -> None:
-    args.csv = args.csv or (OFFICIAL_CSV.with_stem("folds_quick") if args.quick else OFFICIAL_CSV)
+    kept = OFFICIAL_CSV.with_stem("official_runs") if args.runs > 1 else OFFICIAL_CSV
+    args.csv = args.csv or (OFFICIAL_CSV.with_stem("folds_quick") if args.quick else kept)
     names = [args.name or "NCI1"]
     if args.table:
         rows = read(args.csv)

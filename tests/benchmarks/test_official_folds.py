@@ -172,6 +172,8 @@ def test_every_system_reads_graphs_alone_and_the_control_keeps_all_nodes(counts)
     from pyg_gunet.transforms import Coarsen
 
     graphs, size = molecules(6), {}
+    for data in graphs:  # nodes that are alike would tie, which peers break as rounding has it
+        data.x = data.x + torch.rand(data.x.shape, generator=torch.Generator().manual_seed(0))
     for system in SYSTEMS:
         if system == KERNEL:
             continue
@@ -205,7 +207,7 @@ def test_a_run_is_resumed_and_reads_its_test_part_once(tmp_path, monkeypatch):
     monkeypatch.setattr(_fair_train, "graphs", lambda *args: (graphs, 3, 2))
     args = SimpleNamespace(
         name="S", root=str(tmp_path), splits=written(tmp_path, splits), states=None, quick=True,
-        budget=None, csv=tmp_path / "folds.csv", system=["GIN"], search=True,
+        budget=None, csv=tmp_path / "folds.csv", system=["GIN"], search=True, runs=1,
     )  # fmt: skip
     searched = _fair_runs.official(args, "python")
     assert [row["test"] for row in searched] == ["", ""]
@@ -215,3 +217,30 @@ def test_a_run_is_resumed_and_reads_its_test_part_once(tmp_path, monkeypatch):
     assert 0 <= float(last["test"]) <= 100
     assert last["val"] == max(searched, key=lambda row: float(row["val"]))["val"]
     assert len(_fair_runs.official(args, "python")) == 3
+
+    args.runs = 3  # the first is there; two more train anew, from other seeds
+    monkeypatch.undo()
+    monkeypatch.setattr(_fair_train, "graphs", lambda *args: (graphs, 3, 2))
+    three = [row for row in _fair_runs.official(args, "python") if row["final"] == "True"]
+    assert [row["run"] for row in three] == ["0", "1", "2"]
+    assert len({row["val_loss"] for row in three}) == 3
+
+
+def test_a_fold_chooses_for_itself_where_it_has_several_runs(tmp_path, monkeypatch):
+    import _fair_runs
+
+    def one(run, python):
+        """Folds of even number are better off with the first configuration."""
+        good = run["config"] == run["fold"] % 2
+        return {"val": 80.0 if good else 60.0, "test": 1.0 if run["final"] else "", "failed": ""}
+
+    monkeypatch.setattr(_fair_runs, "one", one)
+    args = SimpleNamespace(
+        name="S", root=str(tmp_path), splits="", states=None, quick=False, budget=None,
+        csv=tmp_path / "runs.csv", system=["GIN"], search=False, runs=2,
+    )  # fmt: skip
+    final = [row for row in _fair_runs.official(args, "python") if row["final"] == "True"]
+    assert [int(row["config"]) for row in final] == [fold % 2 for fold in range(10)] * 2
+    args.runs, args.csv = 1, tmp_path / "one.csv"
+    final = [row for row in _fair_runs.official(args, "python") if row["final"] == "True"]
+    assert [int(row["config"]) for row in final] == [0] * 10  # the first fold's, for all
