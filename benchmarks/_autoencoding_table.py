@@ -22,9 +22,9 @@ def read(path: Path) -> dict[tuple[str, str], dict[str, dict[str, Cell]]]:
     return tables
 
 
-def ranks(table: dict[str, dict[str, Cell]]) -> dict[str, list[float]]:
-    """Ranks by mean error over the data sets; errors that agree to 1e-6, the tolerance of the
-    protocol, share a rank. Only data sets that every method has finished count."""
+def ranks(table: dict[str, dict[str, Cell]], tolerance: float = 1e-6) -> dict[str, list[float]]:
+    """Ranks by mean error over the data sets; errors that agree to `tolerance`, by default the
+    protocol's, share a rank. Only data sets that every method has finished count."""
     out = defaultdict(list)
     everyone = {method for cells in table.values() for method in cells}
     for cells in table.values():
@@ -36,7 +36,7 @@ def ranks(table: dict[str, dict[str, Cell]]) -> dict[str, list[float]]:
             for other, (theirs, _) in pooled.items():
                 if other == method:
                     continue
-                tied = abs(theirs - value) <= 1e-6
+                tied = abs(theirs - value) <= tolerance
                 ties += tied
                 better += not tied and theirs < value
             out[method].append(1 + better + ties / 2)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from _tables import Records, block, bold_least, fixed, lines, seconds, short, small, table
+import statistics
+
+from _autoencoding_table import ranks, read
+from _tables import RESULTS, Records, block, bold_least, fixed, lines, seconds, short, small, table
 
 ONE = "one thread of a busy machine"
 SETS = ("grid2d", "ring", "bunny", "airplane", "ant", "nut", "sphere")
@@ -46,6 +49,7 @@ def _meshes(case: str, metrics: dict[str, str]) -> str:
     found, rows = Records("mesh_physics.json"), []
     first = next(iter(metrics.values()))
     ran = [system for system in found.names(1) if found(case, system, first) is not None]
+    ran = [system for system in ran if not system.startswith(("ours: +", "ours: -"))]  # mesh_words
     for system in sorted(ran, key=lambda s: found(case, s, first)):
         count = found.rows[case, system, first]["n"]
         cells = [found.text(case, system, m, fixed(3), count > 1) for m in metrics.values()]
@@ -100,18 +104,50 @@ def mesh_speed() -> str:
 
 
 @block(
+    "mesh_words", ["mesh_physics.json", "mesh_physics.csv"],
+    MESHES.format("3 --epochs 50 --name poisson --largest 500"),
+    "2026-11-27", "seeds as told", "0.2.0", ONE,
+)  # fmt: skip
+def mesh_words() -> str:
+    found, rows = Records("mesh_physics.json"), []
+    for system, words in {
+        "ours: paper": "`topk`, `keep`, `two_hop`, `zero`",
+        "ours: +select": "`spread`, `keep`, `two_hop`, `zero`",
+        "ours: +reduce": "`spread`, `mean`, `two_hop`, `zero`",
+        "ours: +lift": "`spread`, `mean`, `two_hop`, `interpolate`",
+        "ours: +connect": "`spread`, `mean`, `contract`, `interpolate`: all four",
+        "ours: -select": "all but `topk`",
+        "ours: -reduce": "all but `keep`",
+        "ours: -lift": "all but `zero`",
+    }.items():
+        row = found.rows.get(("poisson", system, "share_500"))
+        if row is not None:
+            share = found.text("poisson", system, "share_500", fixed(3), row["n"] > 1)
+            rows.append(
+                [words, share, row["n"], f"{found('poisson', system, 'epoch_seconds'):.2f}"]
+            )
+    return table(["Poisson", "share of the variance left", "seeds", "seconds per epoch"], rows)
+
+
+@block(
     "unseen", ["unseen_graphs.json", "unseen_graphs.csv", "unseen_graphs_baselines.json"],
-    "python benchmarks/unseen_graphs.py --name triangulations --seeds 1 --epochs 20 --system ours",
-    "2026-11-27", "1 seed", "0.2.0", ONE,
+    "python benchmarks/unseen_graphs.py --root MESHES --seeds 3 --epochs 20 "
+    "--system ours 'PyG TopK' bi-stride 'tgp NDP'",
+    "2026-11-27", "3 seeds", "0.2.0", ONE,
 )  # fmt: skip
 def unseen() -> str:
     found, rows = Records("unseen_graphs.json"), []
+    peers = ("PyG TopK", "bi-stride", "tgp NDP")
     for case in found.names(0):
-        base = [found(case, s, "mse") for s in ("harmonic", "biharmonic", "spectral low-pass")]
-        ours = [found(case, "ours", m) for m in ("untrained", "calibrated", "mse")]
-        rows.append([case, *bold_least([*base, *ours], small)])
-    names = ("harmonic", "biharmonic", "spectral low-pass")
-    return table(["graphs", *names, "ours, untrained", "calibrated", "trained"], rows)
+        plain = ("harmonic", "biharmonic", "spectral low-pass")
+        values = [found(case, system, "mse") for system in (*plain, *peers)]
+        values += [found(case, "ours", metric) for metric in ("untrained", "calibrated", "mse")]
+        cells = bold_least(values, small)
+        cells[-1] += f" +- {small(found.rows[case, 'ours', 'mse']['std'])}"
+        rows.append([case.replace(" floats per node", ""), *cells])
+    names = ("harmonic", "biharmonic", "spectral", "PyG's top-k", "bi-stride", "NDP")
+    ours = ("ours, untrained", "calibrated", "trained")
+    return table(["graphs, floats per node", *names, *ours], rows)
 
 
 @block(
@@ -144,10 +180,13 @@ def pooling() -> str:
         peer, ours = ((s, *(found(case, s, m) for m in ("step_s", "peak_extra_mb")))
                       for s in ("PyG GraphUNet", "ours"))  # fmt: skip
         faster = f"{found(case, 'ours', 'speedup'):.1f}x"
-        memory = (f"{short(peer[2])} MB", f"{short(ours[2])} MB")
+        memory = [f"{short(peer[2])} MB", f"{short(ours[2])} MB"]
+        given_back = [found(case, s, "live_mb") for s in ("PyG GraphUNet", "ours")]
+        memory += [f"{short(mb)} MB" if mb else "" for mb in given_back]
         difference = small(found(case, "ours", "max_abs_difference"))
         rows.append([name, seconds(peer[1]), seconds(ours[1]), faster, *memory, difference])
     head = ["case", "PyG `GraphUNet`", "ours", "faster", "PyG, extra memory", "ours"]
+    head += ["PyG, less what the allocator holds", "ours"]
     return table([*head, "largest difference of outputs"], rows)
 
 
@@ -292,6 +331,19 @@ def autoencoding() -> str:
     return "\n\n".join(
         [
             table(["ratio 0.5", *SETS], rows(half, names)),
+            _average_ranks({system: name for name, system in names.items()}),
             table(["smaller ratios, deeper", *ways], rows(list(ways.values()), fewer)),
         ]
     )
+
+
+def _average_ranks(names: dict[str, str]) -> str:
+    """Of those that pool and were run on all sets at one half: by the protocol, by plain order."""
+    cells = read(RESULTS / "autoencoding.csv")["0.5", "1"]
+    everywhere = set.intersection(*({*cells[name]} for name in SETS))
+    whole = {name: {m: cells[name][m] for m in everywhere} for name in SETS}
+    shared, plain = ({m: statistics.mean(at) for m, at in ranks(whole, within).items()}
+                     for within in (1e-6, 0.0))  # fmt: skip
+    told = [f"{names[m]} {shared[m]:.2f} ({plain[m]:.2f})" for m in sorted(shared, key=shared.get)]
+    rule = "Average rank at one half, errors within the tolerance sharing one (by plain order)"
+    return f"{rule}: {', '.join(told)}."

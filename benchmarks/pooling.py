@@ -130,7 +130,9 @@ def peaks(*args: str) -> dict[str, float]:
     """Peak memory of two steps in MB: as it comes, and without what the allocator holds back."""
     at_once = {"MALLOC_MMAP_THRESHOLD_": "65536"}
     return {
-        metric: median([in_child(__file__, *args, **env) for _ in range(3)])
+        metric: median(
+            [in_child(__file__, *args, **env) for _ in range(1 if "--quick" in args else 3)]
+        )
         for metric, env in (("peak_extra_mb", {}), ("live_mb", at_once))
     }
 
