@@ -48,8 +48,6 @@ class Classify(GraphModule):
         consistency (float, optional): Weight of the distance of four predictions under different
             dropout to their sharpened mean (Feng et al. 2020, eqs. 5 to 7), rising over the first
             50 epochs; 0: one pass, no such loss. (default: 0.0)
-        temperature (float, optional): Of the sharpened mean, its probabilities to the power of
-            1 / temperature: 1 leaves the mean as it is. (default: 0.5)
         choose (str, optional): The best epoch has the highest accuracy on the validation nodes, or
             the lowest loss. (default: accuracy)
     """
@@ -70,7 +68,6 @@ class Classify(GraphModule):
         drop_nodes: bool = False,
         edge_dropout: float = 0.0,
         consistency: float = 0.0,
-        temperature: float = 0.5,
         choose: Literal["accuracy", "loss"] = "accuracy",
         **kwargs: Any,
     ) -> None:
@@ -83,7 +80,6 @@ class Classify(GraphModule):
         for name, value in (("input_dropout", input_dropout), ("edge_dropout", edge_dropout)):
             check_number(value, name, 0.0, 0.99)
         check_number(consistency, "consistency", 0.0)
-        check_number(temperature, "temperature", 0.01)
         hidden, depth, ratios = self.shape
         check_positive_int(depth, "depth", minimum=int(net != "mixed"))
         levels = {"skip": (skip, "sum"), "pool_ratios": (kwargs.get("pool_ratios"), 0.5)}
@@ -105,7 +101,6 @@ class Classify(GraphModule):
         self.net: Any = kind(*size, **options, **self.parts)
         self.input_dropout, self.drop_nodes = input_dropout, drop_nodes
         self.edge_dropout, self.consistency = edge_dropout, consistency
-        self.temperature = temperature
 
     def forward(self, data: Data) -> Tensor:
         """Logits [N, num_classes]."""
@@ -133,8 +128,7 @@ class Classify(GraphModule):
         terms = {"class": torch.stack(losses).mean()}
         if passes > 1:
             share = min(1.0, self.current_epoch / 50) * self.consistency
-            probability = torch.stack(logits).softmax(-1)
-            terms["consistency"] = share * disagreement(probability, self.temperature)
+            terms["consistency"] = share * disagreement(torch.stack(logits).softmax(-1))
         return terms
 
     def weight(self, data: Data) -> Tensor | int:
@@ -272,12 +266,10 @@ class ClassifyGraphs(GraphModule):
         return figures, [pictures.confusion(folder, target, found, classes)]
 
 
-def disagreement(probability: Tensor, temperature: float) -> Tensor:
+def disagreement(probability: Tensor) -> Tensor:
     """The mean squared distance of predictions [passes, N, C] to their sharpened mean, which is
     held fixed."""
-    # By the largest: powers of small probabilities would all come down to zero.
-    target = probability.mean(0).detach()
-    target = (target / target.amax(-1, keepdim=True)).pow(1 / temperature)
+    target = probability.mean(0).detach().square()
     target = target / target.sum(-1, keepdim=True)
     return (probability - target).square().sum(-1).mean()
 
