@@ -23,8 +23,8 @@ def read(path: Path) -> dict[tuple[str, str], dict[str, dict[str, Cell]]]:
 
 
 def ranks(table: dict[str, dict[str, Cell]], tolerance: float = 1e-6) -> dict[str, list[float]]:
-    """Ranks by mean error over the data sets; errors that agree to `tolerance`, by default the
-    protocol's, share a rank. Only data sets that every method has finished count."""
+    """Ranks by mean error over the data sets; errors that agree to `tolerance`, by default that of
+    the protocol's stopping, share a rank. Only data sets that every method has finished count."""
     out = defaultdict(list)
     everyone = {method for cells in table.values() for method in cells}
     for cells in table.values():

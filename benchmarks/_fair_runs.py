@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from _common import record, table
-from _fair_nets import SYSTEMS
+from _fair_nets import KERNEL, SYSTEMS
 from _fair_train import DROPOUT, work
 from _runs import Row, attempt, child, read, resume
 
@@ -23,7 +23,7 @@ FIELDS = (*KEY, "width", "stem", "epochs", "steps", "parameters", "epoch", "val"
 BUDGET = {"width": 32, "stem": 2, "epochs": 20, "steps": 26, "counts": False}
 BUDGETS = {"DD": {"width": 16, "stem": 1, "epochs": 6, "steps": 30, "counts": True}}
 SEARCHED = (0,)  # the folds on whose validation parts a configuration is chosen
-# With several runs per fold: as Errica et al. do it, every fold chooses for itself, and longer.
+# With several runs per fold: as Errica et al. do it, every fold chooses for itself; wider, longer.
 LONG = {"NCI1": {"width": 64, "epochs": 40}, "DD": {"epochs": 12}}
 LEAKS = "PyG GraphUNet"
 CHILD = Path(__file__).parent / "_fair_train.py"
@@ -65,6 +65,12 @@ def official(args: Any, python: str) -> list[dict[str, str]]:
     if args.quick:
         shared |= {"width": 8, "steps": 4, "epochs": 2}
         folds = [0]
+    budget = [str(shared[field]) for field in ("width", "epochs")]
+    for row in read(path):
+        if row["name"] == name and [row["width"], row["epochs"]] != budget:
+            raise SystemExit(f"'csv' must hold runs of one width and number of epochs of {name}, "
+                             f"here {' and '.join(budget)} (got {row['width']} and "
+                             f"{row['epochs']} in {path})")  # fmt: skip
     judges = {f: [f] if args.runs > 1 else [s for s in SEARCHED if s in folds] for f in folds}
     systems = args.system or SYSTEMS
 
@@ -78,6 +84,8 @@ def official(args: Any, python: str) -> list[dict[str, str]]:
 
     def final() -> Any:
         for run, fold, system in itertools.product(range(args.runs), folds, systems):
+            if run and system == KERNEL:  # the same again
+                continue
             config = chosen(read(path), name, system, judges[fold])
             if config is not None and time.monotonic() < end:
                 yield {**shared, "config": config, "system": system, "fold": fold, "run": run,
@@ -88,11 +96,12 @@ def official(args: Any, python: str) -> list[dict[str, str]]:
 
 
 def official_table(
-    rows: list[dict[str, str]], name: str, control: str = "no levels"
+    rows: list[dict[str, str]], name: str, benchmark: str = "official_folds"
 ) -> tuple[str, list[dict[str, Any]]]:
     """Mean and deviation over the folds of the mean of their runs, and how far each system is from
-    the control on the same folds, with the error of that mean."""
-    lines, records = [], []
+    the control on the same folds, with the error of that mean. A fold's first run is the searched
+    one: its validation accuracy is the better of two."""
+    lines, records, control = [], [], "no levels"
     done = [row for row in rows if row["name"] == name and row["test"]]
     by = {s: _by_fold([row for row in done if row["system"] == s], "test") for s in SYSTEMS}
     for system in SYSTEMS:
@@ -104,7 +113,7 @@ def official_table(
         ]
         if not own and not searched:
             continue
-        cells: list[Any] = [system, "", "", "", len(own)]
+        cells: list[Any] = [system, "", "", "", len(by[system]), len(own)]
         if own:
             figures = {"test_accuracy": list(by[system].values())}
             figures["val_accuracy"] = list(_by_fold(own, "val").values())
@@ -118,13 +127,15 @@ def official_table(
                 if metric == "over_control":
                     std /= n**0.5
                 mean = statistics.mean(values)
-                records.append(record("official_folds", name, system, metric, mean, std, n))
+                records.append(record(benchmark, name, system, metric, mean, std, n))
                 shown = f"{mean:.1f} +- {std:.1f}"
                 at = {"test_accuracy": 2, "val_accuracy": 1, "over_control": 3}.get(metric)
                 if at:
                     cells[at] = shown
         lines.append(cells)
-    return table(["system", "validation %", "test %", "over no levels", "folds"], lines), records
+    return table(
+        ["system", "validation %", "test %", "over no levels", "folds", "runs"], lines
+    ), records
 
 
 def _by_fold(rows: list[dict[str, str]], field: str) -> dict[str, float]:

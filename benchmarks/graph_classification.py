@@ -16,10 +16,11 @@ With `--splits`, a file of Errica et al. 2020 (outer folds and an inner holdout)
 in the same way (:mod:`_fair_nets`): one stem and one head for all, two configurations per system
 (dropout 0.1 or 0.5), of which the one of better validation accuracy on the fold 0 is used in
 all ten; one run per fold, of the few epochs of :mod:`_fair_runs`, where the paper has three of up
-to 1,000. With `--runs 3` it is three, every fold chooses for itself, and epochs are more. `no
-levels` is the control: the modules of `ours: levels`, every level keeping every node. The epoch is
-chosen on the validation part; the test part is read once a run. Trained weights are kept in
-`--states`, so that a run of the search is not done twice.
+to 1,000. With `--runs 3` it is three, every fold chooses its dropout for itself, and networks are
+wider and trained longer: by how much was chosen with `ours: levels` on the validation parts of four
+folds, whose graphs other folds test. `no levels` is the control: the modules of `ours: levels`,
+every level keeping every node. The epoch is chosen on the validation part; the test part is read
+once a run. Trained weights are kept in `--states`, so that a run of the search is not done twice.
 
 A line of the CSV file is one fold of one system; none is repeated: start again to resume. `--seeds`
 repeats the cross-validation with other folds.
@@ -28,7 +29,8 @@ repeats the cross-validation with other folds.
     python benchmarks/graph_classification.py --root data --name PROTEINS --budget 240   # a slice
     python benchmarks/graph_classification.py --root data --quick
     python benchmarks/graph_classification.py --root data --name NCI1 --splits NCI1_splits.json
-    python benchmarks/graph_classification.py --table
+    python benchmarks/graph_classification.py --root data --name DD --splits FILE --runs 3
+    python benchmarks/graph_classification.py --table   # --official, --official --runs 3
 """
 
 from __future__ import annotations
@@ -76,11 +78,13 @@ def main() -> None:
     )
     p.add_argument("--states", type=Path, help="with --splits: folder of weights (ROOT/states)")
     p.add_argument(
-        "--runs", type=int, default=1, help="with --splits: per fold; longer from two on"
+        "--runs", type=int, default=1, help="with --splits: per fold; wider, longer from two on"
     )
     p.add_argument("--search", action="store_true", help="with --splits: read no test part")
     p.add_argument("--table", action="store_true", help="print what the CSV file holds")
     args = p.parse_args()
+    if args.runs < 1:
+        p.error(f"'runs' must be at least 1 (got {args.runs})")
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     if args.splits or args.official:
@@ -113,7 +117,7 @@ def with_splits(args: argparse.Namespace) -> None:
         rows = official(args, sys.executable)
     records = []
     for name in names:
-        text, found = official_table(rows, name)
+        text, found = official_table(rows, name, kept.stem)
         print(f"\n{name}\n\n{text}")
         records += found
     merge_json(args.json, records)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from copy import deepcopy
@@ -117,6 +118,25 @@ def test_gaps_are_paired_over_folds():
     assert "2.0 +- 0.6" in text
 
 
+def test_runs_are_averaged_before_folds():
+    from _fair_runs import official_table
+
+    tests = {"GIN": {0: (70.0, 72.0), 1: (60.0,)}, "no levels": {0: (69.0,), 1: (61.0,)}}
+    lines = [
+        {"name": "S", "system": system, "fold": str(fold), "config": "0", "final": "True",
+         "run": str(run), "val": "70", "test": str(test), "seconds": "1", "failed": ""}
+        for system, folds in tests.items() for fold, runs in folds.items()
+        for run, test in enumerate(runs)
+    ]  # fmt: skip
+    text, records = official_table(lines, "S", "runs")
+    found = {r["metric"]: r["value"] for r in records if r["system"] == "GIN"}
+    assert found["test_accuracy"] == pytest.approx(65.5)
+    assert found["over_control"] == pytest.approx(0.5)
+    assert found["runs"] == pytest.approx(1.5)
+    assert {r["benchmark"] for r in records} == {"runs"}
+    assert text.splitlines()[2].endswith("| 2 | 3 |")
+
+
 def molecules(count: int = 12):
     """Random trees and cycles with three node labels."""
     import torch
@@ -224,6 +244,14 @@ def test_a_run_is_resumed_and_reads_its_test_part_once(tmp_path, monkeypatch):
     three = [row for row in _fair_runs.official(args, "python") if row["final"] == "True"]
     assert [row["run"] for row in three] == ["0", "1", "2"]
     assert len({row["val_loss"] for row in three}) == 3
+    drawn = []
+    monkeypatch.setattr(_fair_train.torch, "manual_seed", drawn.append)
+    for fold, run in itertools.product(range(2), range(3)):
+        shared = {"name": "S", "root": str(tmp_path), "splits": str(args.splits), "config": 0}
+        shared |= {"system": "GIN", "width": 8, "stem": 2, "epochs": 2, "steps": 4}
+        shared |= {"counts": False, "states": str(tmp_path / "states"), "final": False}
+        _fair_train.work({**shared, "fold": fold, "run": run})
+    assert len(set(drawn)) == 6
 
 
 def test_a_fold_chooses_for_itself_where_it_has_several_runs(tmp_path, monkeypatch):
@@ -236,11 +264,20 @@ def test_a_fold_chooses_for_itself_where_it_has_several_runs(tmp_path, monkeypat
 
     monkeypatch.setattr(_fair_runs, "one", one)
     args = SimpleNamespace(
-        name="S", root=str(tmp_path), splits="", states=None, quick=False, budget=None,
-        csv=tmp_path / "runs.csv", system=["GIN"], search=False, runs=2,
+        name="NCI1", root=str(tmp_path), splits="", states=None, quick=False, budget=None,
+        csv=tmp_path / "runs.csv", system=["GIN", "WL kernel"], search=False, runs=2,
     )  # fmt: skip
-    final = [row for row in _fair_runs.official(args, "python") if row["final"] == "True"]
+    rows = _fair_runs.official(args, "python")
+    final = [row for row in rows if row["final"] == "True" and row["system"] == "GIN"]
     assert [int(row["config"]) for row in final] == [fold % 2 for fold in range(10)] * 2
-    args.runs, args.csv = 1, tmp_path / "one.csv"
-    final = [row for row in _fair_runs.official(args, "python") if row["final"] == "True"]
+    assert sum(row["system"] == "WL kernel" for row in rows) == 30  # no second run: the same again
+    long = {(row["width"], row["epochs"]) for row in rows}
+    args.runs = 1
+    with pytest.raises(SystemExit, match="'csv' must hold runs of one width"):
+        _fair_runs.official(args, "python")
+    args.csv = tmp_path / "one.csv"
+    rows = _fair_runs.official(args, "python")
+    final = [row for row in rows if row["final"] == "True" and row["system"] == "GIN"]
     assert [int(row["config"]) for row in final] == [0] * 10  # the first fold's, for all
+    assert len(long) == 1
+    assert long != {(row["width"], row["epochs"]) for row in rows}

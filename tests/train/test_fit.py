@@ -222,6 +222,20 @@ def test_predictions_are_drawn_to_their_sharpened_mean():
     assert torch.allclose(grad, apart / 10)
 
 
+@pytest.mark.parametrize("epoch, share", [(0, 0.0), (25, 0.5), (60, 1.0)])
+def test_passes_are_drawn_together_over_the_first_epochs(monkeypatch, epoch, share):
+    model = Classify(3, 3, hidden_channels=4, depth=1, dropout=0.5, consistency=2.0)
+    monkeypatch.setattr(Classify, "current_epoch", epoch)
+    data = planted()
+    torch.manual_seed(0)
+    passes = torch.stack([model(data) for _ in range(4)])
+    torch.manual_seed(0)
+    terms = model.terms(data)
+    expected = 2.0 * share * disagreement(passes.softmax(-1))
+    assert float(terms["consistency"]) == pytest.approx(float(expected))
+    assert "consistency" not in model.eval().terms(data)
+
+
 def test_without_a_split_nodes_are_drawn_by_class(tmp_path):
     data = planted(masked=False)
     data.y[:6] = -1
