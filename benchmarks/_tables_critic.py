@@ -178,7 +178,8 @@ def headline() -> str:
         rows.append([what, small(error(case, "ours", "mse")), text, "compression.py"])
     mesh = Records("mesh_physics.json")
     ours, *others = (mesh.text("poisson", s, "share_500", fixed(3)) for s in POISSON)
-    what = "Poisson on unseen meshes of the trained size, share left (3 seeds; PyG 1)"
+    what = "Poisson on unseen meshes of the trained size, share left (3 seeds; PyG {})"
+    what = what.format(mesh.seeds("poisson", "PyG GraphUNet", "share_500"))
     text = ", ".join(f"{name} {value}" for name, value in zip(POISSON[1:], others))
     rows.append([what, ours, text, "mesh_physics.py --name poisson"])
     for case, name in (("cora", "Cora"), ("pubmed", "Pubmed")):
