@@ -279,7 +279,7 @@ def coverage() -> str:
     every = {size: [r["value"] for key, r in time.rows.items() if size in key[0] and key[2] == "s"]
              for size in ("1e+05", "1e+06")}  # fmt: skip
     text = "; ".join(f"{size} edges {min(v):.2g} to {max(v):.2g} s" for size, v in every.items())
-    made = "Processor time of `spread`, version 0.2.0, one thread"
+    made = "Processor time of `spread`, version 0.2.0, one thread of a faster machine, 2026-11-27"
     return f"{table(['hops, at ratio 0.1', *systems], rows)}\n\n{made}: {text}."
 
 
