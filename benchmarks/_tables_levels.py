@@ -299,6 +299,7 @@ def selection() -> str:
 @block(
     "autoencoding", ["autoencoding.json", "autoencoding.csv"],
     "python benchmarks/autoencoding.py --root MESHES", seeds="3 seeds on grid and ring, else 1",
+    version="0.1.0; cells of meshes that have no rank 0.2.0, 2026-11-27, on another machine",
 )  # fmt: skip
 def autoencoding() -> str:
     found = Records("autoencoding.json")
