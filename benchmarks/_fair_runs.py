@@ -133,9 +133,8 @@ def official_table(
                 if at:
                     cells[at] = shown
         lines.append(cells)
-    return table(
-        ["system", "validation %", "test %", "over no levels", "folds", "runs"], lines
-    ), records
+    head = ["system", "validation %", "test %", "over no levels", "folds", "runs"]
+    return table(head, lines), records
 
 
 def _by_fold(rows: list[dict[str, str]], field: str) -> dict[str, float]:

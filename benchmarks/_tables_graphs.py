@@ -35,10 +35,8 @@ SYSTEMS = {
     day="2026-11-27", version="0.2.0", seeds="10 folds, runs as told",
 )  # fmt: skip
 def official_runs() -> str:
-    found, told = Records("official_runs.json"), []
-    for name in ("NCI1", "DD"):
-        runs = found(name, "ours: levels", "runs")
-        told.append(f"{runs:.1f} on {name}")
+    found = Records("official_runs.json")
+    told = [f"{found(name, 'ours: levels', 'runs'):.1f} on {name}" for name in ("NCI1", "DD")]
     return f"{_official('official_runs.json')}\n\nRuns a fold of ours: {', '.join(told)}."
 
 

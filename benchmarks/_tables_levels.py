@@ -51,10 +51,15 @@ def _meshes(case: str, metrics: dict[str, str]) -> str:
     ran = [system for system in found.names(1) if found(case, system, first) is not None]
     ran = [system for system in ran if not system.startswith(("ours: +", "ours: -"))]  # mesh_words
     for system in sorted(ran, key=lambda s: found(case, s, first)):
-        count = found.rows[case, system, first]["n"]
-        cells = [found.text(case, system, m, fixed(3), count > 1) for m in metrics.values()]
-        rows.append([system, *cells, count, f"{found(case, system, 'epoch_seconds'):.2f}"])
+        rows.append([system, *_mesh_cells(found, case, system, *metrics.values())])
     return table(["system", *metrics, "seeds", "seconds per epoch"], rows)
+
+
+def _mesh_cells(found: Records, case: str, system: str, *metrics: str) -> list[str]:
+    """The metrics, with deviations where there are several seeds, the seeds, seconds per epoch."""
+    count = found.rows[case, system, metrics[0]]["n"]
+    cells = [found.text(case, system, metric, fixed(3), count > 1) for metric in metrics]
+    return [*cells, str(count), f"{found(case, system, 'epoch_seconds'):.2f}"]
 
 
 @block(
@@ -120,12 +125,7 @@ def mesh_words() -> str:
         "ours: -reduce": "`spread`, `keep`, `contract`, `interpolate`",
         "ours: -lift": "`spread`, `mean`, `contract`, `zero`",
     }.items():
-        row = found.rows.get(("poisson", system, "share_500"))
-        if row is not None:
-            share = found.text("poisson", system, "share_500", fixed(3), row["n"] > 1)
-            rows.append(
-                [words, share, row["n"], f"{found('poisson', system, 'epoch_seconds'):.2f}"]
-            )
+        rows.append([words, *_mesh_cells(found, "poisson", system, "share_500")])
     return table(["Poisson", "share of the variance left", "seeds", "seconds per epoch"], rows)
 
 
@@ -333,19 +333,20 @@ def autoencoding() -> str:
     return "\n\n".join(
         [
             table(["ratio 0.5", *SETS], rows(half, names)),
-            _average_ranks({system: name for name, system in names.items()}),
+            _average_ranks(names),
             table(["smaller ratios, deeper", *ways], rows(list(ways.values()), fewer)),
         ]
     )
 
 
 def _average_ranks(names: dict[str, str]) -> str:
-    """Of those that pool and were run on all sets at one half: by the protocol, by plain order."""
+    """Of those that pool and were run on all sets at one half: with ties, by plain order."""
+    words = {system: name for name, system in names.items()}
     cells = read(RESULTS / "autoencoding.csv")["0.5", "1"]
     everywhere = set.intersection(*({*cells[name]} for name in SETS))
     whole = {name: {m: cells[name][m] for m in everywhere} for name in SETS}
     shared, plain = ({m: statistics.mean(at) for m, at in ranks(whole, within).items()}
                      for within in (1e-6, 0.0))  # fmt: skip
-    told = [f"{names[m]} {shared[m]:.2f} ({plain[m]:.2f})" for m in sorted(shared, key=shared.get)]
+    told = [f"{words[m]} {shared[m]:.2f} ({plain[m]:.2f})" for m in sorted(shared, key=shared.get)]
     rule = "Average rank at one half, errors within the tolerance sharing one (by plain order)"
     return f"{rule}: {', '.join(told)}."
